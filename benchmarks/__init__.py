@@ -1,0 +1,1 @@
+"""Benchmarks of Kitaru; `./dev bench` runs them."""
