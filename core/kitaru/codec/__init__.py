@@ -1,0 +1,153 @@
+"""Codec v1: values to strict, tagged JSON and back.
+
+Whatever `encode` accepts comes back from `decode` equal and of the same type; whatever it cannot
+hold is refused with the path to it. Types are matched exactly, user types are rebuilt only from
+declared annotations, and data never chooses what is imported or called. Shared references come
+back as copies. JSON values stand for themselves; everything else is `{"$": tag, "v": payload}`
+(user types add `"t"`, their name), and so is a dict that has a `"$"` key or other than text keys,
+as a flat list of keys and values. `plain` shows a record to people, without any types.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from kitaru.codec.declared import (
+    NOTHING_DECLARED,
+    DeclaredTypes,
+    declared_types,
+    parameter_types,
+    return_types,
+)
+from kitaru.codec.decoder import Decoder
+from kitaru.codec.encoder import Encoder, too_large
+from kitaru.codec.refusal import MAX_DEPTH, TOO_DEEP, Refused
+from kitaru.codec.view import shown
+from kitaru.errors import KitaruSerializationError
+
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_VALUE_BYTES",
+    "NOTHING_DECLARED",
+    "DeclaredTypes",
+    "declared_types",
+    "decode",
+    "digest",
+    "encode",
+    "encode_any",
+    "fingerprint",
+    "parameter_types",
+    "plain",
+    "return_types",
+]
+
+#: Bytes of one encoded value.
+MAX_VALUE_BYTES = 512 * 1024 * 1024
+
+_DIGEST_BYTES = 16
+#: What a tag key looks like in the bytes, also when something else than `encode` wrote them.
+_TAG_SIGNS = (b'"$"', b"\\u0024")
+
+
+def encode(value: object, *, types: DeclaredTypes = NOTHING_DECLARED, path: str = "value") -> bytes:
+    """The record of a value: UTF-8 JSON, the same bytes for the same value.
+
+    Raises:
+        KitaruSerializationError: the value cannot be recorded exactly; `path` leads to where.
+    """
+    return _encoded(value, Encoder(types, room=MAX_VALUE_BYTES), path=path)
+
+
+def encode_any(value: object, *, path: str = "value") -> bytes:
+    """A record in which user types need no declaration; for showing a value, not for rebuilding."""
+    return _encoded(value, Encoder(None, room=MAX_VALUE_BYTES), path=path)
+
+
+def fingerprint(value: object, *, path: str = "value") -> bytes:
+    """A digest that equal values share in every process, whatever order their dicts were filled in.
+
+    User types count by their qualified name and fields; not by their module, which has another
+    name when its file is run as a script, and not by which fields were left at their default.
+    """
+    encoder = Encoder(None, room=MAX_VALUE_BYTES, ordered=False)
+    return digest(_encoded(value, encoder, path=path))
+
+
+def digest(data: bytes) -> bytes:
+    """A short digest of a record, to notice damage."""
+    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
+
+
+def decode(data: bytes, *, types: DeclaredTypes = NOTHING_DECLARED, path: str = "value") -> Any:
+    """The value of a record.
+
+    Raises:
+        KitaruSerializationError: the bytes are no record, or the types it needs are not declared
+            or have changed.
+    """
+    tree = _parsed(data, path=path)
+    if any(sign in data for sign in _TAG_SIGNS):
+        return _guarded(Decoder(types).value, tree, path=path)
+    # Fewer brackets than levels allowed: the usual record needs no look at its tree.
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
+        _check_depth(tree, path=path)
+    return tree
+
+
+def plain(data: bytes) -> Any:
+    """What a record says, as JSON for people and models; needs no user types, cannot be decoded.
+
+    Tuples and sets are lists; instances are dicts of their fields; enum members and flags are
+    names; dates, durations, numbers JSON lacks, paths and UUIDs are text, as are keys of dicts
+    (a dict whose keys would then clash is a list of pairs); bytes are `{"bytes": base64}`; lone
+    surrogates are escaped.
+    """
+    return _guarded(shown, _parsed(data, path="value"), path="value")
+
+
+def _encoded(value: object, encoder: Encoder, *, path: str) -> bytes:
+    data: bytes = _guarded(encoder.write, value, path=path)
+    if len(data) > MAX_VALUE_BYTES:
+        reason = too_large(f"{len(data)} bytes", limit=MAX_VALUE_BYTES)
+        raise KitaruSerializationError(f"{path} {reason}")
+    return data
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_read = json.JSONDecoder(parse_constant=_no_constant).decode
+
+
+def _parsed(data: bytes, *, path: str) -> Any:
+    try:
+        return _read(data.decode())
+    except RecursionError:
+        raise KitaruSerializationError(f"{path} {TOO_DEEP}") from None
+    except ValueError as error:
+        raise KitaruSerializationError(f"{path} is not a record: {error}") from None
+
+
+def _guarded(walk: Callable[..., Any], start: Any, *, path: str) -> Any:
+    try:
+        return walk(start)
+    except Refused as refused:
+        raise KitaruSerializationError(refused.message(path)) from refused.__cause__
+    except RecursionError:
+        raise KitaruSerializationError(f"{path} {TOO_DEEP}") from None
+
+
+def _check_depth(tree: Any, *, path: str) -> None:
+    level = [tree]
+    for _ in range(MAX_DEPTH + 1):
+        level = [node for node in level if type(node) in (list, dict)]
+        if not level:
+            return
+        level = [
+            child for node in level for child in (node.values() if type(node) is dict else node)
+        ]
+    raise KitaruSerializationError(f"{path} {TOO_DEEP}")

@@ -1,0 +1,67 @@
+"""All ids in Kitaru come from here.
+
+An execution id is `kr-` and 16 characters of 80 random bits, so that a short prefix is already
+unique. Ids inside an execution are derived, never random: call `research#2` of `kr-…` is
+`kr-…/research#2`, its first attempt `kr-…/research#2@1`; a wait or a result has its call's id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import secrets
+from collections.abc import Callable, Iterator
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_LENGTH = 16
+
+EXECUTION_PREFIX = "kr-"
+FLOW_PREFIX = "fl-"
+
+
+def _random() -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
+
+
+_source: Callable[[], str] = _random
+
+
+def new_execution_id() -> str:
+    """A fresh execution id."""
+    return EXECUTION_PREFIX + _source()
+
+
+def new_runner_id() -> str:
+    """A fresh id for one driver of one execution."""
+    return "rn-" + _source()
+
+
+def flow_id(module: str, name: str) -> str:
+    """The stable id of a flow: the same module and name always give the same id."""
+    return FLOW_PREFIX + hashlib.blake2b(f"{module}:{name}".encode(), digest_size=6).hexdigest()
+
+
+def call_id(name: str, count: int) -> str:
+    """The id of the `count`-th call of this name (1-based) in an execution."""
+    return name if count == 1 else f"{name}#{count}"
+
+
+def call_name(call: str) -> str:
+    """The name a call id was made from."""
+    return call.partition("#")[0]
+
+
+def qualified(exec_id: str, call: str) -> str:
+    """A call's id that is unique across executions; also its idempotency key."""
+    return f"{exec_id}/{call}"
+
+
+@contextlib.contextmanager
+def use(source: Callable[[], str]) -> Iterator[None]:
+    """Draw random parts from another source for the time of a `with` block."""
+    global _source
+    previous, _source = _source, source
+    try:
+        yield
+    finally:
+        _source = previous
