@@ -1,0 +1,121 @@
+"""Settings: where the store is, how durable it is, and every named limit.
+
+The store's home is the first of: an explicit argument, `KITARU_HOME`, the nearest `.kitaru/`
+folder upward from the working directory, the user data folder. SDK, CLI and MCP server all ask
+`find_home`, so they agree by construction.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from kitaru.errors import KitaruUsageError
+
+DATABASE_NAME = "kitaru.db"
+PROJECT_FOLDER = ".kitaru"
+RUNNER_LOGS = "runners"
+DEFAULT_STACK = "local"
+
+#: A runner's right to drive an execution ends this long after it last renewed it.
+LEASE_SECONDS = 15.0
+LEASE_RENEW_SECONDS = 5.0
+#: A call that runs longer than this is recorded as running by itself.
+STARTED_AFTER_SECONDS = 0.02
+#: How often a driver looks after its running calls, and for a cancellation.
+TICK_SECONDS = 0.05
+#: How often a polling wait looks for its answer.
+POLL_SECONDS = 0.02
+#: How long a wait polls before it lets go, unless it says otherwise.
+WAIT_TIMEOUT_SECONDS = 600.0
+#: How long captured lines of a running call may stay in memory.
+LOG_FLUSH_SECONDS = 0.5
+#: A runner process that has not stopped this long after a cancellation ends itself.
+CANCEL_GRACE_SECONDS = 10.0
+#: How long a client waits for a runner to import the flow and take the execution.
+RUNNER_START_SECONDS = 60.0
+#: Checkpoints of one execution that run at the same time.
+MAX_WORKERS = 16
+#: First pause before a checkpoint is tried again, its growth and its ceiling, in seconds.
+RETRY_DELAY_SECONDS = 1.0
+RETRY_BACKOFF = 2.0
+RETRY_DELAY_MAX_SECONDS = 60.0
+#: Values longer than this (in bytes) are stored in chunks beside their row.
+INLINE_BYTES = 32 * 1024
+CHUNK_BYTES = 1024 * 1024
+#: Text limits, in characters.
+MAX_NAME = 128
+MAX_LOG_MESSAGE = 64 * 1024
+MAX_TRACEBACK = 32 * 1024
+INPUTS_SHOWN = 300
+#: Listings.
+DEFAULT_PAGE = 20
+MAX_PAGE = 200
+
+Durability = Literal["full", "normal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folder that holds a store, and why it was chosen."""
+
+    path: Path
+    source: str
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self.path / DATABASE_NAME
+
+
+def find_home(explicit: str | os.PathLike[str] | None = None) -> Home:
+    """Find the store's home.
+
+    Args:
+        explicit: a folder that wins over everything else.
+
+    Raises:
+        KitaruUsageError: the folder named is empty text or a file.
+    """
+    if explicit is not None:
+        return _named(os.fspath(explicit), "explicit argument")
+    if "KITARU_HOME" in os.environ:
+        return _named(os.environ["KITARU_HOME"], "KITARU_HOME")
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / PROJECT_FOLDER).is_dir():
+            return Home(folder / PROJECT_FOLDER, f"project folder {folder}")
+    import platformdirs
+
+    return Home(Path(platformdirs.user_data_dir("kitaru", appauthor=False)), "user data folder")
+
+
+def _named(value: str, source: str) -> Home:
+    path = Path(value).expanduser().absolute()
+    if not value.strip() or (path.exists() and not path.is_dir()):
+        raise KitaruUsageError(
+            f"The store's home from {source} is {value!r}, which is not a folder. "
+            "Name a folder; it is made when needed."
+        )
+    return Home(path, source)
+
+
+def durability() -> Durability:
+    """How hard each commit is pushed to disk: `full` unless `KITARU_DURABILITY=normal`.
+
+    Raises:
+        KitaruUsageError: the setting is neither `full` nor `normal`.
+    """
+    value = os.environ.get("KITARU_DURABILITY", "full").strip().lower()
+    if value == "full":
+        return "full"
+    if value == "normal":
+        return "normal"
+    raise KitaruUsageError(f"KITARU_DURABILITY is {value!r}; use 'full' or 'normal'.")
+
+
+def allow_network_home() -> bool:
+    """Whether `KITARU_ALLOW_NETWORK_HOME=1` permits a store on a network file system."""
+    return os.environ.get("KITARU_ALLOW_NETWORK_HOME", "") == "1"

@@ -1,0 +1,55 @@
+"""Which machine and process this is, and whether another process is still alive.
+
+A dead runner on the same host is recognised at once by its pid; `host_id` keeps that honest: pids
+mean something only within one boot and one pid namespace. `is_dead` answers True only when it is
+sure; where it cannot know, it says False and the lease's expiry decides.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import sys
+from pathlib import Path
+
+
+@functools.cache
+def host_id() -> str:
+    """The identity of this boot of this machine (and pid namespace)."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
+
+
+def start_mark(pid: int) -> str:
+    """When a process was started, as the kernel counts it; empty where that cannot be read."""
+    fields = _stat_fields(pid)
+    return fields[19] if fields else ""
+
+
+def is_dead(*, host: str, pid: int, mark: str) -> bool:
+    """Whether a process that held a lease is surely gone."""
+    if host != host_id() or sys.platform == "win32":
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    fields = _stat_fields(pid)
+    if not fields:
+        return False
+    # An unreaped child still answers signals; a reused pid has another start mark.
+    return fields[0] in ("Z", "X") or bool(mark and fields[19] != mark)
+
+
+def _stat_fields(pid: int) -> list[str]:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return []
+    return stat.rpartition(")")[2].split()

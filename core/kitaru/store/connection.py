@@ -1,0 +1,232 @@
+"""The one way to the database file: how it is opened, read and written.
+
+`write` is the only write path: thread lock, file lock, BEGIN IMMEDIATE, COMMIT. `read` and
+`snapshot` are short and leave no cursor open. SQLite's errors leave here as Kitaru's. A forked
+child never touches the parent's handles: it gets an error, and opens a store of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from kitaru import config
+from kitaru.errors import KitaruBackendError, KitaruCorruptionError
+from kitaru.store import schema
+from kitaru.store.locking import WriteLock
+
+_BUSY_SECONDS = 30.0
+_NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "gluster", "lustre")
+_WAL_LIMIT_BYTES = 64 * 1024 * 1024
+
+
+class Database:
+    """An open store file; shared by all threads of one process.
+
+    Args:
+        home: the folder the file is in; made (0700) when it is missing.
+        durability: `full` pushes each commit to disk, `normal` survives only a crash.
+    """
+
+    def __init__(self, home: config.Home, *, durability: config.Durability) -> None:
+        self.home = home
+        self.path = home.database
+        self._pid = os.getpid()
+        self._reading = threading.Lock()
+        self._durability = durability
+        self.read_only = not _prepare(home)
+        with translated(self.path):
+            if self.read_only:
+                self._writer = self._reader = _connect_read_only(self.path)
+                schema.check_current(self._reader, self.path)
+            else:
+                self._lock = WriteLock(f"{self.path}.lock")
+                self._writer = self._connect()
+                with self._lock:
+                    schema.ensure(self._writer, self.path)
+                self._reader = self._connect()
+                self._reader.execute("PRAGMA query_only=1")
+        self._inode = self.path.stat().st_ino
+        _open_databases.append(self)
+
+    def _connect(self) -> sqlite3.Connection:
+        conn = sqlite3.connect(
+            self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        conn.row_factory = sqlite3.Row
+        conn.execute(f"PRAGMA synchronous={self._durability}")
+        conn.execute(f"PRAGMA journal_size_limit={_WAL_LIMIT_BYTES}")
+        conn.execute("PRAGMA fullfsync=1")  # macOS: fsync alone does not reach the drive
+        conn.execute("PRAGMA checkpoint_fullfsync=1")
+        return conn
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """One transaction on the write path; committed when the block ends without an error."""
+        self._check_process()
+        if self.read_only:
+            raise KitaruBackendError(
+                f"The store {self.path} cannot be written: its folder is read-only. "
+                "Reading works; to go on, make the folder writable or set KITARU_HOME to another."
+            )
+        with self._lock, translated(self.path):
+            conn = self._writer
+            conn.execute("BEGIN IMMEDIATE")
+            try:
+                yield conn
+                conn.execute("COMMIT")
+            except BaseException:
+                # A full disk rolls back by itself; a second ROLLBACK would hide the cause.
+                if conn.in_transaction:
+                    conn.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Several reads that see one state; keep it short."""
+        self._check_process()
+        with self._reading, translated(self.path):
+            self._reader.execute("BEGIN")
+            try:
+                yield self._reader
+            finally:
+                if self._reader.in_transaction:
+                    self._reader.execute("COMMIT")
+
+    def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """All rows of one query."""
+        self._check_process()
+        with self._reading, translated(self.path):
+            return self._reader.execute(sql, parameters).fetchall()
+
+    def version(self) -> int:
+        """A number that changes whenever anybody commits to the file; costs microseconds."""
+        return int(self.read("PRAGMA data_version")[0][0])
+
+    def is_stale(self) -> bool:
+        """Whether this handle is of another process, or its file was replaced or removed."""
+        try:
+            return os.getpid() != self._pid or self._inode != self.path.stat().st_ino
+        except OSError:
+            return True
+
+    def close(self) -> None:
+        """Close the file; the store is unusable afterwards."""
+        self._check_process()
+        _open_databases.remove(self)
+        self._reader.close()
+        if not self.read_only:
+            self._writer.close()
+            self._lock.close()
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise KitaruBackendError(
+                f"The store {self.path} was opened in process {self._pid} and is used in its fork "
+                f"{os.getpid()}. Open a new KitaruClient in the child, or start it with spawn."
+            )
+
+    def _leak(self) -> None:
+        # Closing an inherited handle would disturb the parent's locks and its WAL, and the
+        # garbage collector closes; so the child keeps one reference for ever.
+        for conn in (self._writer, self._reader):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(conn))
+
+
+_open_databases: list[Database] = []
+
+
+def _after_fork_in_child() -> None:
+    for database in _open_databases:
+        database._leak()
+    _open_databases.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Let SQLite's errors out as Kitaru's, with the file and the next step."""
+    try:
+        yield
+    except sqlite3.Error as exc:
+        code = getattr(exc, "sqlite_errorcode", None)
+        primary = code & 0xFF if isinstance(code, int) else None
+        if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise KitaruCorruptionError(
+                f"The store {path} is damaged ({exc}). Nothing was written. Restore it from a "
+                "backup, or move it away and start a new one."
+            ) from exc
+        advice = _ADVICE.get(primary or 0, "refused a statement; this is a fault of Kitaru's")
+        raise KitaruBackendError(f"The store {path} {advice} ({exc}).") from exc
+
+
+_ADVICE = {
+    sqlite3.SQLITE_FULL: "is on a full disk; nothing was written. Make room, then resume",
+    sqlite3.SQLITE_IOERR: "could not be read or written by the system. Check the disk, then resume",
+    sqlite3.SQLITE_READONLY: "cannot be written. Make the file and its folder writable",
+    sqlite3.SQLITE_PERM: "cannot be used by this user. Check its owner and permissions",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened. Check that the folder exists and is accessible",
+    sqlite3.SQLITE_BUSY: "is locked by another program that writes it. Close that program",
+    sqlite3.SQLITE_LOCKED: "is locked by another program that writes it. Close that program",
+    sqlite3.SQLITE_TOOBIG: "cannot hold a value this large. Store it elsewhere and record its name",
+}
+
+
+def _prepare(home: config.Home) -> bool:
+    """Make the folder and the file with tight permissions; return whether they can be written."""
+    try:
+        home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise KitaruBackendError(
+            f"The store's folder {home.path} (from {home.source}) cannot be made: "
+            f"{exc.strerror}. Set KITARU_HOME to a folder you can write."
+        ) from exc
+    _refuse_network_home(home.path)
+    try:
+        # Made before SQLite sees it, so that -wal and -shm inherit the permissions.
+        os.close(os.open(home.database, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as exc:
+        if home.database.exists() and os.access(home.database, os.R_OK):
+            return False
+        raise KitaruBackendError(
+            f"The store {home.database} (from {home.source}) cannot be opened: {exc.strerror}. "
+            "Set KITARU_HOME to a folder you can write."
+        ) from exc
+    return os.access(home.path, os.W_OK)
+
+
+def _connect_read_only(path: Path) -> sqlite3.Connection:
+    wal = Path(f"{path}-wal")
+    # `immutable` would silently ignore a live WAL, so it is only for a file without one.
+    mode = "mode=ro" if wal.exists() and wal.stat().st_size else "mode=ro&immutable=1"
+    conn = sqlite3.connect(
+        f"{path.as_uri()}?{mode}", uri=True, isolation_level=None, check_same_thread=False
+    )
+    conn.row_factory = sqlite3.Row
+    return conn
+
+
+def _refuse_network_home(path: Path) -> None:
+    mounts = Path("/proc/mounts")
+    if config.allow_network_home() or not mounts.exists():
+        return
+    best, kind = "", ""
+    for line in mounts.read_text(errors="replace").splitlines():
+        fields = line.split()
+        point = fields[1].replace("\\040", " ")
+        if len(point) >= len(best) and path.is_relative_to(point):
+            best, kind = point, fields[2]
+    if kind.startswith(_NETWORK_FILE_SYSTEMS):
+        raise KitaruBackendError(
+            f"The store's folder {path} is on a network file system ({kind}), where SQLite's locks "
+            "are not safe. Use a local folder, or set KITARU_ALLOW_NETWORK_HOME=1 at your own risk."
+        )

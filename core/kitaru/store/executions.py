@@ -1,0 +1,312 @@
+"""Executions: their rows, their status, and how they are found and listed."""
+
+from __future__ import annotations
+
+import difflib
+import sqlite3
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from kitaru import clock, codec, config, ids
+from kitaru.errors import KitaruNotFoundError, KitaruStateError, KitaruUsageError
+from kitaru.models import Execution, ExecutionStatus, Page, move
+from kitaru.store import journal, leases, values, waits
+from kitaru.store.values import StoredValue
+
+
+@dataclass(frozen=True, slots=True)
+class NewExecution:
+    """What is fixed when an execution starts; `plan` is a replay's."""
+
+    exec_id: str
+    flow_id: str
+    flow_name: str
+    inputs: bytes
+    spec: dict[str, Any]
+    stack_name: str = config.DEFAULT_STACK
+    tags: tuple[str, ...] = ()
+    original_exec_id: str | None = None
+    plan: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which executions a listing shows; `flow` is a name or an id, several tags mean all."""
+
+    flow: str | None = None
+    status: ExecutionStatus | None = None
+    stack: str | None = None
+    tags: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An execution's row number, id and status: what a transaction needs to act on it."""
+
+    id: int
+    exec_id: str
+    status: ExecutionStatus
+    holder: leases.Holder = field(default="nobody")
+
+
+_SUMMARY = (
+    "SELECT id, executions.exec_id, flow_id, flow_name, status, status_reason, created_at, "
+    "started_at, ended_at, stack_name, original_exec_id, parent_exec_id, tags, metadata, failure, "
+    "spec, runner, host, pid, mark, expires_at, "
+    "(SELECT count(*) FROM calls WHERE execution = id) AS calls, "
+    "(SELECT count(*) FROM calls WHERE execution = id AND kind = 'checkpoint' "
+    "AND result_size IS NOT NULL) + "
+    "(SELECT count(*) FROM artifacts WHERE execution = id) AS artifacts "
+    "FROM executions LEFT JOIN leases ON leases.execution = executions.id "
+)
+
+
+def create(conn: sqlite3.Connection, new: NewExecution) -> int:
+    """Add an execution as pending; return its row number."""
+    now = clock.now_us()
+    cursor = conn.execute(
+        "INSERT INTO executions (exec_id, flow_id, flow_name, status, created_at, stack_name, "
+        "original_exec_id, tags, metadata, spec, plan, inputs_size, inputs_digest) "
+        "VALUES (?, ?, ?, 'pending', ?, ?, ?, ?, '{}', ?, ?, 0, x'')",
+        (
+            new.exec_id,
+            new.flow_id,
+            new.flow_name,
+            now,
+            new.stack_name,
+            new.original_exec_id,
+            values.dump(new.tags),
+            values.dump(new.spec),
+            values.dump(new.plan),
+        ),
+    )
+    execution = cursor.lastrowid
+    assert execution is not None
+    stored = values.put(conn, f"inputs:{execution}", new.inputs)
+    conn.execute(
+        "UPDATE executions SET inputs = ?, inputs_size = ?, inputs_digest = ? WHERE id = ?",
+        (*stored, execution),
+    )
+    conn.executemany(
+        "INSERT INTO execution_tags (tag, created_at, execution) VALUES (?, ?, ?)",
+        [(tag, now, execution) for tag in new.tags],
+    )
+    return execution
+
+
+def find(conn: sqlite3.Connection, ref: str) -> Row:
+    """The execution with this id or unique prefix, as it stands in this transaction.
+
+    Raises:
+        KitaruNotFoundError: there is none; names the nearest ids.
+        KitaruStateError: the prefix fits several; names them.
+    """
+    ref = ref.strip()
+    full = ref if ref.startswith(ids.EXECUTION_PREFIX) else ids.EXECUTION_PREFIX + ref
+    rows = conn.execute(
+        "SELECT id, exec_id FROM executions WHERE exec_id >= ? AND exec_id < ? || '~' "
+        "ORDER BY exec_id LIMIT 6",
+        (full, full),
+    ).fetchall()
+    if not ref or not rows:
+        raise KitaruNotFoundError(f"No execution {ref!r}. {_nearest(conn, full)}")
+    if len(rows) > 1 and rows[0]["exec_id"] != full:
+        found = ", ".join(row["exec_id"] for row in rows)
+        raise KitaruStateError(f"{ref!r} fits several executions: {found}. Give more characters.")
+    return at(conn, rows[0]["id"])
+
+
+def at(conn: sqlite3.Connection, execution: int) -> Row:
+    """The execution in this row, as it stands in this transaction."""
+    row = conn.execute(
+        "SELECT id, exec_id, status FROM executions WHERE id = ?", (execution,)
+    ).fetchone()
+    holder = leases.holder(leases.row(conn, execution))
+    return Row(row["id"], row["exec_id"], ExecutionStatus(row["status"]), holder)
+
+
+def _nearest(conn: sqlite3.Connection, wanted: str) -> str:
+    rows = conn.execute("SELECT exec_id FROM executions ORDER BY created_at DESC LIMIT 500")
+    recent = [row[0] for row in rows.fetchall()]
+    if not recent:
+        return "The store has no executions yet."
+    near = difflib.get_close_matches(wanted, recent, n=3, cutoff=0.6)
+    if near:
+        return f"Nearest: {', '.join(near)}."
+    return f"Newest: {', '.join(recent[:3])}. `kitaru executions list` shows more."
+
+
+def get(conn: sqlite3.Connection, execution: int) -> Execution:
+    """One execution without its calls and artifacts."""
+    row = conn.execute(f"{_SUMMARY}WHERE id = ?", (execution,)).fetchone()
+    return _model(conn, row, detail=True)
+
+
+def listing(
+    conn: sqlite3.Connection, where: Filter, *, limit: int, cursor: str | None
+) -> Page[Execution]:
+    """Newest first, one page; each filter is in SQL and on an index."""
+    sql, parameters = _conditions(where)
+    if cursor is not None:
+        created, _, last = cursor.partition("-")
+        if not (created.isdigit() and last.isdigit()):
+            raise KitaruUsageError(f"{cursor!r} is not a cursor of a page; leave it out to start.")
+        sql.append("(executions.created_at, id) < (?, ?)")
+        parameters += [int(created), int(last)]
+    condition = f"WHERE {' AND '.join(sql)} " if sql else ""
+    rows = conn.execute(
+        f"{_SUMMARY}{condition}ORDER BY executions.created_at DESC, id DESC LIMIT ?",
+        (*parameters, limit + 1),
+    ).fetchall()
+    more = len(rows) > limit
+    rows = rows[:limit]
+    next_cursor = f"{rows[-1]['created_at']}-{rows[-1]['id']}" if more else None
+    return Page([_model(conn, row, detail=False) for row in rows], next_cursor)
+
+
+def _conditions(where: Filter) -> tuple[list[str], list[Any]]:
+    sql: list[str] = []
+    parameters: list[Any] = []
+    if where.flow is not None:
+        by_id = where.flow.startswith(ids.FLOW_PREFIX)
+        sql.append("flow_id = ?" if by_id else "flow_name = ?")
+        parameters.append(where.flow)
+    if where.status is not None:
+        sql.append("status = ?")
+        parameters.append(where.status.value)
+    if where.stack is not None:
+        sql.append("stack_name = ?")
+        parameters.append(where.stack)
+    for tag in where.tags:
+        sql.append("id IN (SELECT execution FROM execution_tags WHERE tag = ?)")
+        parameters.append(tag)
+    if where.since is not None:
+        sql.append("executions.created_at >= ?")
+        parameters.append(clock.to_us(where.since))
+    if where.until is not None:
+        sql.append("executions.created_at < ?")
+        parameters.append(clock.to_us(where.until))
+    return sql, parameters
+
+
+def _model(conn: sqlite3.Connection, row: sqlite3.Row, *, detail: bool) -> Execution:
+    exec_id, what = row["exec_id"], f"Execution {row['exec_id']}"
+    status = ExecutionStatus(row["status"])
+    asked = []
+    if status is ExecutionStatus.WAITING:
+        asked = waits.pending(conn, row["id"], exec_id=exec_id)
+    metadata = values.load(row["metadata"], what=what)
+    inputs: dict[str, Any] = {}
+    result = None
+    if detail:
+        inputs = codec.plain(read_inputs(conn, row["id"], exec_id=exec_id))
+        if (data := read_result(conn, row["id"], exec_id=exec_id)) is not None:
+            result = codec.plain(data)
+    return Execution(
+        exec_id=exec_id,
+        flow_id=row["flow_id"],
+        flow_name=row["flow_name"],
+        status=status,
+        status_reason=row["status_reason"],
+        created_at=clock.from_us(row["created_at"]),
+        started_at=_time(row["started_at"]),
+        ended_at=_time(row["ended_at"]),
+        stack_name=row["stack_name"],
+        tags=tuple(values.load(row["tags"], what=what)),
+        metadata=metadata,
+        inputs=inputs,
+        result=result,
+        failure=journal.failure_info(values.load(row["failure"], what=what)),
+        pending_wait=asked[0] if asked else None,
+        frozen_execution_spec=values.load(row["spec"], what=what),
+        original_exec_id=row["original_exec_id"],
+        parent_exec_id=row["parent_exec_id"],
+        stalled=status is ExecutionStatus.RUNNING and leases.holder(row) != "alive",
+        checkpoint_count=row["calls"],
+        artifact_count=row["artifacts"],
+        llm_usage_summary=metadata.get("llm_usage_summary_v1"),
+    )
+
+
+def read_inputs(conn: sqlite3.Connection, execution: int, *, exec_id: str) -> bytes:
+    """The encoded inputs of an execution."""
+    row = conn.execute(
+        "SELECT inputs, inputs_size, inputs_digest FROM executions WHERE id = ?", (execution,)
+    ).fetchone()
+    return values.get(conn, f"inputs:{execution}", StoredValue(*row), what=f"Inputs of {exec_id}")
+
+
+def read_result(conn: sqlite3.Connection, execution: int, *, exec_id: str) -> bytes | None:
+    """The encoded result of a completed execution."""
+    row = conn.execute(
+        "SELECT result, result_size, result_digest FROM executions WHERE id = ?", (execution,)
+    ).fetchone()
+    if row is None or row["result_size"] is None:
+        return None
+    return values.get(conn, f"result:{execution}", StoredValue(*row), what=f"Result of {exec_id}")
+
+
+def drive_data(conn: sqlite3.Connection, execution: int) -> dict[str, Any]:
+    """What a driver needs to know: spec, metadata, plan and names."""
+    row = conn.execute(
+        "SELECT exec_id, flow_name, spec, metadata, plan, original_exec_id FROM executions "
+        "WHERE id = ?",
+        (execution,),
+    ).fetchone()
+    what = f"Execution {row['exec_id']}"
+    return {
+        **dict(row),
+        **{key: values.load(row[key], what=what) for key in ("spec", "metadata", "plan")},
+    }
+
+
+def advance(
+    conn: sqlite3.Connection, row: Row, action: str, *, reason: str | None = None
+) -> ExecutionStatus:
+    """Make one legal move and note why; the only statement that changes a status."""
+    status = move(action, exec_id=row.exec_id, status=row.status)
+    now = clock.now_us()
+    conn.execute(
+        "UPDATE executions SET status = ?, status_reason = ?, "
+        "started_at = coalesce(started_at, ?), ended_at = ? WHERE id = ?",
+        (
+            status.value,
+            reason,
+            now if status is ExecutionStatus.RUNNING else None,
+            now if status.is_finished else None,
+            row.id,
+        ),
+    )
+    return status
+
+
+def set_outcome(
+    conn: sqlite3.Connection,
+    execution: int,
+    *,
+    result: bytes | None = None,
+    failure: dict[str, Any] | None = None,
+) -> None:
+    """Store how an execution ended, or forget it before a retry."""
+    stored: tuple[Any, ...] = (None, None, None)
+    if result is not None:
+        stored = values.put(conn, f"result:{execution}", result)
+    conn.execute(
+        "UPDATE executions SET failure = ?, result = ?, result_size = ?, result_digest = ? "
+        "WHERE id = ?",
+        (values.dump(failure), *stored, execution),
+    )
+
+
+def set_metadata(conn: sqlite3.Connection, execution: int, metadata: dict[str, Any]) -> None:
+    """Replace the execution's metadata; only its driver does."""
+    conn.execute(
+        "UPDATE executions SET metadata = ? WHERE id = ?", (values.dump(metadata), execution)
+    )
+
+
+def _time(value: int | None) -> datetime | None:
+    return None if value is None else clock.from_us(value)

@@ -1,0 +1,267 @@
+"""The recorded calls of executions: one row per durable call, in the order they were made."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from kitaru import clock, ids
+from kitaru.errors import FailureOrigin
+from kitaru.models import CallStatus, CheckpointAttempt, CheckpointCall, FailureInfo
+from kitaru.store import values
+from kitaru.store.values import StoredValue
+
+CallKind = Literal["checkpoint", "wait"]
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One try of a call; times in microseconds."""
+
+    status: CallStatus
+    started_at: int
+    ended_at: int | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    failure: dict[str, Any] | None = None
+
+    def dump(self) -> dict[str, Any]:
+        """The attempt as JSON data."""
+        return {
+            "status": self.status.value,
+            "started_at": self.started_at,
+            "ended_at": self.ended_at,
+            "metadata": self.metadata,
+            "failure": self.failure,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One durable call as it stands in the journal; its result is read by `Journal.result`.
+
+    `settled` says that the flow went on after it saw the call fail, so that the failure is part
+    of its history. `failure` holds a `FailureInfo` and, under `exception`, what rebuilds it.
+    """
+
+    seq: int
+    call_id: str
+    kind: CallKind
+    status: CallStatus
+    inputs_digest: bytes
+    inputs_shown: str
+    type: str | None = None
+    settled: bool = False
+    started_at: int | None = None
+    ended_at: int | None = None
+    parents: tuple[str, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+    attempts: tuple[AttemptRecord, ...] = ()
+    failure: dict[str, Any] | None = None
+    original_call_id: str | None = None
+    cached_from: str | None = None
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the call has an outcome."""
+        return self.status in (CallStatus.COMPLETED, CallStatus.FAILED)
+
+
+_COLUMNS = (
+    "seq, call_id, kind, type, status, settled, started_at, ended_at, inputs_digest, "
+    "inputs_shown, parents, metadata, attempts, failure, original_call_id, cached_from"
+)
+_INSERT = (
+    f"INSERT OR REPLACE INTO calls (execution, {_COLUMNS}, result_size, result_digest, result) "  # noqa: S608
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+def owner(execution: int, seq: int) -> str:
+    """The key of a call's result among the chunks."""
+    return f"call:{execution}:{seq}"
+
+
+def put(
+    conn: sqlite3.Connection, execution: int, record: CallRecord, *, result: bytes | None = None
+) -> None:
+    """Write a call's row; an earlier row at its place is replaced."""
+    stored = StoredValue(None, 0, b"")
+    if result is not None:
+        stored = values.put(conn, owner(execution, record.seq), result)
+    conn.execute(
+        _INSERT,
+        (
+            execution,
+            record.seq,
+            record.call_id,
+            record.kind,
+            record.type,
+            record.status.value,
+            int(record.settled),
+            record.started_at,
+            record.ended_at,
+            record.inputs_digest,
+            record.inputs_shown,
+            values.dump(record.parents or None),
+            values.dump(record.metadata or None),
+            values.dump([attempt.dump() for attempt in record.attempts] or None),
+            values.dump(record.failure),
+            record.original_call_id,
+            record.cached_from,
+            stored.size if result is not None else None,
+            stored.digest if result is not None else None,
+            stored.data,
+        ),
+    )
+
+
+def settle(conn: sqlite3.Connection, execution: int, seqs: Iterable[int]) -> None:
+    """Mark failures as part of the flow's history."""
+    conn.executemany(
+        "UPDATE calls SET settled = 1 WHERE execution = ? AND seq = ?",
+        [(execution, seq) for seq in seqs],
+    )
+
+
+def reopen_failed(conn: sqlite3.Connection, execution: int) -> None:
+    """Let the calls that made the execution fail run again; their attempts stay."""
+    conn.execute(
+        "UPDATE calls SET status = 'pending', failure = NULL "
+        "WHERE execution = ? AND status = 'failed' AND settled = 0",
+        (execution,),
+    )
+
+
+def copy_calls(
+    conn: sqlite3.Connection, *, source: int, target: int, first: int, before: int
+) -> None:
+    """Give a replay the calls `first <= seq < before` of its original, with their artifacts."""
+    exec_id = conn.execute("SELECT exec_id FROM executions WHERE id = ?", (source,)).fetchone()[0]
+    conn.execute(
+        "INSERT OR REPLACE INTO calls (execution, seq, call_id, kind, type, status, settled, "
+        "started_at, ended_at, inputs_digest, inputs_shown, parents, metadata, failure, "
+        "original_call_id, result_size, result_digest, result) "
+        "SELECT ?, seq, call_id, kind, type, status, settled, started_at, ended_at, inputs_digest, "
+        "inputs_shown, parents, metadata, failure, ? || '/' || call_id, result_size, "
+        "result_digest, result FROM calls WHERE execution = ? AND seq >= ? AND seq < ? "
+        "AND status IN ('completed', 'failed')",
+        (target, exec_id, source, first, before),
+    )
+    conn.execute(
+        "INSERT OR REPLACE INTO artifacts (execution, seq, position, name, kind, tags, created_at, "
+        "size, digest, data) SELECT ?, seq, position, name, kind, tags, created_at, size, digest, "
+        "data FROM artifacts WHERE execution = ? AND seq >= ? AND seq < ?",
+        (target, source, first, before),
+    )
+    for prefix in ("call", "artifact"):
+        # The chunk's owner is `prefix:execution:seq[:position]`; `;` is the character after `:`.
+        head, end = f"{prefix}:{source}:", f"{prefix}:{source};"
+        tail = len(head) + 1
+        conn.execute(
+            "INSERT OR REPLACE INTO chunks (owner, position, data) "
+            "SELECT ? || substr(owner, ?), position, data FROM chunks WHERE owner > ? "
+            "AND owner < ? AND CAST(substr(owner, ?) AS INTEGER) BETWEEN ? AND ?",
+            (f"{prefix}:{target}:", tail, head, end, tail, first, before - 1),
+        )
+
+
+def load(conn: sqlite3.Connection, execution: int, *, exec_id: str) -> list[CallRecord]:
+    """All calls of an execution, in the order they were made, without their results."""
+    rows = conn.execute(
+        f"SELECT {_COLUMNS} FROM calls WHERE execution = ? ORDER BY seq",  # noqa: S608
+        (execution,),
+    ).fetchall()
+    return [_record(row, exec_id) for row in rows]
+
+
+def result(conn: sqlite3.Connection, execution: int, seq: int, *, what: str) -> bytes:
+    """The encoded result of a completed call."""
+    rows = conn.execute(
+        "SELECT result, result_size, result_digest FROM calls "
+        "WHERE execution = ? AND seq = ? AND status = 'completed'",
+        (execution, seq),
+    ).fetchall()
+    row = values.one_row(rows, what=what)
+    return values.get(conn, owner(execution, seq), StoredValue(*row), what=what)
+
+
+def _record(row: sqlite3.Row, exec_id: str) -> CallRecord:
+    what = f"Call {ids.qualified(exec_id, row['call_id'])}"
+    return CallRecord(
+        seq=row["seq"],
+        call_id=row["call_id"],
+        kind=row["kind"],
+        status=CallStatus(row["status"]),
+        inputs_digest=row["inputs_digest"],
+        inputs_shown=row["inputs_shown"],
+        type=row["type"],
+        settled=bool(row["settled"]),
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        parents=tuple(values.load(row["parents"], what=what) or ()),
+        metadata=values.load(row["metadata"], what=what) or {},
+        attempts=tuple(
+            AttemptRecord(**{**attempt, "status": CallStatus(attempt["status"])})
+            for attempt in values.load(row["attempts"], what=what) or ()
+        ),
+        failure=values.load(row["failure"], what=what),
+        original_call_id=row["original_call_id"],
+        cached_from=row["cached_from"],
+    )
+
+
+def failure_info(failure: dict[str, Any] | None) -> FailureInfo | None:
+    """The public part of a stored failure."""
+    if failure is None:
+        return None
+    return FailureInfo(
+        message=failure["message"],
+        exception_type=failure.get("exception_type"),
+        traceback=failure.get("traceback"),
+        origin=FailureOrigin(failure["origin"]),
+    )
+
+
+def call_model(record: CallRecord, *, exec_id: str) -> CheckpointCall:
+    """A call as people see it; the only attempt of a simple call is made from its own times."""
+    attempts = record.attempts
+    if not attempts and record.started_at is not None and record.original_call_id is None:
+        attempts = (
+            AttemptRecord(
+                record.status,
+                record.started_at,
+                record.ended_at,
+                record.metadata,
+                record.failure,
+            ),
+        )
+    return CheckpointCall(
+        call_id=record.call_id,
+        name=ids.call_name(record.call_id),
+        checkpoint_type="wait" if record.kind == "wait" else record.type,
+        status=record.status,
+        started_at=_time(record.started_at),
+        ended_at=_time(record.ended_at),
+        metadata=record.metadata,
+        original_call_id=record.original_call_id,
+        parent_call_ids=record.parents,
+        cached_from=record.cached_from,
+        failure=failure_info(record.failure),
+        attempts=tuple(
+            CheckpointAttempt(
+                attempt_id=f"{ids.qualified(exec_id, record.call_id)}@{number}",
+                status=attempt.status,
+                started_at=_time(attempt.started_at),
+                ended_at=_time(attempt.ended_at),
+                metadata=attempt.metadata,
+                failure=failure_info(attempt.failure),
+            )
+            for number, attempt in enumerate(attempts, 1)
+        ),
+    )
+
+
+def _time(value: int | None) -> Any:
+    return None if value is None else clock.from_us(value)

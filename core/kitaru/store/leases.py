@@ -1,0 +1,108 @@
+"""Leases: who drives an execution, and the fence that keeps everybody else from writing to it.
+
+A lease's epoch grows at each take-over. Every journal write checks the epoch inside its own
+transaction, so a driver that was overtaken writes nothing. Time only offers a lease to others;
+the epoch decides.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from dataclasses import dataclass
+from typing import Literal
+
+from kitaru import clock, config, host
+from kitaru.errors import KitaruLeaseError
+
+Holder = Literal["nobody", "alive", "dead"]
+
+SELECT = (
+    "SELECT epoch, runner, host, pid, mark, expires_at, cancel_requested FROM leases "
+    "WHERE execution = ?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A driver's right to write to one execution; `execution` is its row."""
+
+    execution: int
+    exec_id: str
+    epoch: int
+
+
+def holder(row: sqlite3.Row | None) -> Holder:
+    """Whether anybody drives an execution, from its lease's row."""
+    if row is None or row["runner"] is None:
+        return "nobody"
+    if row["expires_at"] <= clock.now_us():
+        return "dead"
+    gone = host.is_dead(host=row["host"], pid=row["pid"], mark=row["mark"])
+    return "dead" if gone else "alive"
+
+
+def row(conn: sqlite3.Connection, execution: int) -> sqlite3.Row | None:
+    """The lease's row."""
+    found: sqlite3.Row | None = conn.execute(SELECT, (execution,)).fetchone()
+    return found
+
+
+def take(conn: sqlite3.Connection, *, execution: int, exec_id: str, runner: str) -> Lease:
+    """Take the lease at the next epoch; the caller has checked that it may."""
+    pid = os.getpid()
+    conn.execute(
+        "INSERT INTO leases (execution, epoch, runner, host, pid, mark, expires_at) "
+        "VALUES (?, 1, ?, ?, ?, ?, ?) ON CONFLICT (execution) DO UPDATE SET "
+        "epoch = epoch + 1, runner = excluded.runner, host = excluded.host, pid = excluded.pid, "
+        "mark = excluded.mark, expires_at = excluded.expires_at, cancel_requested = 0",
+        (execution, runner, host.host_id(), pid, host.start_mark(pid), _expiry()),
+    )
+    taken = row(conn, execution)
+    assert taken is not None
+    return Lease(execution, exec_id, taken["epoch"])
+
+
+def fence(conn: sqlite3.Connection, lease: Lease) -> bool:
+    """Refuse the write of an overtaken driver; otherwise tell whether a cancel was requested."""
+    now = conn.execute(
+        "SELECT epoch, cancel_requested FROM leases WHERE execution = ?", (lease.execution,)
+    ).fetchone()
+    if now is None or now[0] != lease.epoch:
+        raise KitaruLeaseError(
+            f"Execution {lease.exec_id} was taken over by another runner. This one stopped and "
+            "wrote nothing more; `kitaru executions get` shows how it goes on."
+        )
+    return bool(now[1])
+
+
+def renew(conn: sqlite3.Connection, lease: Lease) -> None:
+    """Push the expiry out; the caller has fenced."""
+    conn.execute(
+        "UPDATE leases SET expires_at = ? WHERE execution = ?", (_expiry(), lease.execution)
+    )
+
+
+def release(conn: sqlite3.Connection, execution: int) -> None:
+    """Nobody drives the execution any more."""
+    conn.execute(
+        "UPDATE leases SET runner = NULL, cancel_requested = 0 WHERE execution = ?", (execution,)
+    )
+
+
+def revoke(conn: sqlite3.Connection, execution: int) -> None:
+    """Release, and fence whoever may still be at it."""
+    conn.execute(
+        "UPDATE leases SET epoch = epoch + 1, runner = NULL, cancel_requested = 0 "
+        "WHERE execution = ?",
+        (execution,),
+    )
+
+
+def request_cancel(conn: sqlite3.Connection, execution: int) -> None:
+    """Ask the driver to stop at its next durable call."""
+    conn.execute("UPDATE leases SET cancel_requested = 1 WHERE execution = ?", (execution,))
+
+
+def _expiry() -> int:
+    return clock.now_us() + int(config.LEASE_SECONDS * 1_000_000)

@@ -1,0 +1,62 @@
+"""One lock file that makes writers of a store take turns, across threads and processes.
+
+SQLite's own busy handler is unfair and lets checkpoints run beside writers; under this lock
+neither happens. The lock is advisory: foreign programs that write the database do not take it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(fd: int) -> None:
+        while True:
+            try:
+                os.lseek(fd, 0, os.SEEK_SET)
+                msvcrt.locking(fd, msvcrt.LK_LOCK, 1)
+                return
+            except OSError:  # LK_LOCK gives up after ten seconds; writers wait their turn
+                continue
+
+    def _unlock(fd: int) -> None:
+        os.lseek(fd, 0, os.SEEK_SET)
+        msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+
+    def _unlock(fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+class WriteLock:
+    """Hold it with `with`: first among this process's threads, then among processes."""
+
+    def __init__(self, path: str) -> None:
+        self._threads = threading.Lock()
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+
+    def __enter__(self) -> None:
+        self._threads.acquire()
+        try:
+            _lock(self._fd)
+        except BaseException:
+            self._threads.release()
+            raise
+
+    def __exit__(self, *exc_info: object) -> None:
+        try:
+            _unlock(self._fd)
+        finally:
+            self._threads.release()
+
+    def close(self) -> None:
+        """Close the lock file."""
+        os.close(self._fd)

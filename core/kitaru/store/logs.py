@@ -1,0 +1,83 @@
+"""Captured lines of executions, one row each."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kitaru import clock, ids
+from kitaru.models import LogEntry
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One captured line; `at` in microseconds, `level` a level's name."""
+
+    at: int
+    level: str
+    message: str
+    call_id: str | None = None
+    attempt: int | None = None
+    source: str = "step"
+    module: str | None = None
+    filename: str | None = None
+    lineno: int | None = None
+
+
+def add(conn: sqlite3.Connection, execution: int, records: Iterable[LogRecord]) -> None:
+    """Append lines."""
+    conn.executemany(
+        "INSERT INTO logs (execution, call_id, attempt, at, level, source, message, module, "
+        "filename, lineno) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                execution,
+                record.call_id,
+                record.attempt,
+                record.at,
+                record.level,
+                record.source,
+                record.message.encode("utf-8", "backslashreplace").decode(),
+                record.module,
+                record.filename,
+                record.lineno,
+            )
+            for record in records
+        ],
+    )
+
+
+def read(
+    conn: sqlite3.Connection,
+    execution: int,
+    *,
+    source: str,
+    checkpoint: str | None = None,
+    limit: int | None = None,
+) -> list[LogEntry]:
+    """The first `limit` lines in the order of their times; `checkpoint` is a name or a call id."""
+    sql = (
+        "SELECT at, level, source, call_id, message, module, filename, lineno FROM logs "
+        "WHERE execution = ? AND source = ?"
+    )
+    parameters: list[object] = [execution, source]
+    if checkpoint is not None:
+        # A name covers all its calls (`name#2`, …); `$` is the character after `#`.
+        sql += " AND (call_id = ? OR (call_id >= ? || '#' AND call_id < ? || '$'))"
+        parameters += [checkpoint] * 3
+    sql += " ORDER BY at, id LIMIT ?"
+    rows = conn.execute(sql, (*parameters, -1 if limit is None else limit)).fetchall()
+    return [
+        LogEntry(
+            timestamp=clock.from_us(row["at"]),
+            level=row["level"],
+            source=row["source"],
+            checkpoint_name=row["call_id"] and ids.call_name(row["call_id"]),
+            message=row["message"],
+            module=row["module"],
+            filename=row["filename"],
+            lineno=row["lineno"],
+        )
+        for row in rows
+    ]

@@ -1,0 +1,199 @@
+"""The tables of the store, and how an older file becomes a current one.
+
+sqlite-utils runs the migrations, all in one transaction under the write lock: a file is either
+of the old schema or of the new one. It is imported only when there is something to migrate.
+`user_version` counts migrations; a file with a larger number than this program's is refused.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kitaru.errors import KitaruBackendError, KitaruCorruptionError
+
+if TYPE_CHECKING:
+    import sqlite_utils
+
+APPLICATION_ID = 0x4B495452  # "KITR"
+SCHEMA_VERSION = 1
+
+_V1 = """
+CREATE TABLE executions (
+    id INTEGER PRIMARY KEY,
+    exec_id TEXT NOT NULL UNIQUE,
+    flow_id TEXT NOT NULL,
+    flow_name TEXT NOT NULL,
+    status TEXT NOT NULL,
+    status_reason TEXT,
+    created_at INTEGER NOT NULL,
+    started_at INTEGER,
+    ended_at INTEGER,
+    stack_name TEXT NOT NULL,
+    original_exec_id TEXT,
+    parent_exec_id TEXT,
+    tags TEXT NOT NULL,
+    metadata TEXT NOT NULL,
+    failure TEXT,
+    spec TEXT NOT NULL,
+    plan TEXT,
+    inputs BLOB,
+    inputs_size INTEGER NOT NULL,
+    inputs_digest BLOB NOT NULL,
+    result BLOB,
+    result_size INTEGER,
+    result_digest BLOB
+);
+CREATE INDEX executions_created ON executions (created_at);
+CREATE INDEX executions_status ON executions (status, created_at);
+CREATE INDEX executions_flow_name ON executions (flow_name, created_at);
+CREATE INDEX executions_flow_id ON executions (flow_id, created_at);
+CREATE INDEX executions_stack ON executions (stack_name, created_at);
+CREATE TABLE execution_tags (
+    tag TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    execution INTEGER NOT NULL REFERENCES executions (id),
+    PRIMARY KEY (tag, created_at, execution)
+) WITHOUT ROWID;
+CREATE TABLE leases (
+    execution INTEGER PRIMARY KEY REFERENCES executions (id),
+    epoch INTEGER NOT NULL,
+    runner TEXT,
+    host TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    mark TEXT NOT NULL,
+    expires_at INTEGER NOT NULL,
+    cancel_requested INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE calls (
+    execution INTEGER NOT NULL REFERENCES executions (id),
+    seq INTEGER NOT NULL,
+    call_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    type TEXT,
+    status TEXT NOT NULL,
+    settled INTEGER NOT NULL,
+    started_at INTEGER,
+    ended_at INTEGER,
+    inputs_digest BLOB NOT NULL,
+    inputs_shown TEXT NOT NULL,
+    parents TEXT,
+    metadata TEXT,
+    attempts TEXT,
+    failure TEXT,
+    original_call_id TEXT,
+    cached_from TEXT,
+    result_size INTEGER,
+    result_digest BLOB,
+    result BLOB,
+    PRIMARY KEY (execution, seq)
+) WITHOUT ROWID;
+CREATE TABLE waits (
+    execution INTEGER NOT NULL REFERENCES executions (id),
+    seq INTEGER NOT NULL,
+    call_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    question TEXT,
+    schema TEXT,
+    metadata TEXT NOT NULL,
+    status TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    resolved_at INTEGER,
+    rejected TEXT,
+    answer BLOB,
+    answer_digest BLOB,
+    PRIMARY KEY (execution, seq)
+) WITHOUT ROWID;
+CREATE TABLE artifacts (
+    execution INTEGER NOT NULL REFERENCES executions (id),
+    seq INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    tags TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    data BLOB,
+    PRIMARY KEY (execution, seq, position)
+) WITHOUT ROWID;
+CREATE TABLE chunks (
+    owner TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    data BLOB NOT NULL,
+    PRIMARY KEY (owner, position)
+);
+CREATE TABLE logs (
+    id INTEGER PRIMARY KEY,
+    execution INTEGER NOT NULL REFERENCES executions (id),
+    call_id TEXT,
+    attempt INTEGER,
+    at INTEGER NOT NULL,
+    level TEXT NOT NULL,
+    source TEXT NOT NULL,
+    message TEXT NOT NULL,
+    module TEXT,
+    filename TEXT,
+    lineno INTEGER
+);
+CREATE INDEX logs_execution ON logs (execution, at, id);
+"""
+
+
+def check(conn: sqlite3.Connection, path: Path) -> int:
+    """The schema version of a file; refuses files that are not ours or newer than this program."""
+    application = conn.execute("PRAGMA application_id").fetchone()[0]
+    version = int(conn.execute("PRAGMA user_version").fetchone()[0])
+    tables = conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application != APPLICATION_ID and (version or tables):
+        raise KitaruCorruptionError(
+            f"{path} is a SQLite file but not a Kitaru store. Nothing was changed. "
+            "Set KITARU_HOME to another folder."
+        )
+    if version > SCHEMA_VERSION:
+        raise KitaruBackendError(
+            f"The store {path} has schema {version}; this program knows up to {SCHEMA_VERSION}. "
+            "A newer Kitaru wrote it: upgrade kitaru-mcp, or set KITARU_HOME to another folder."
+        )
+    return version
+
+
+def check_current(conn: sqlite3.Connection, path: Path) -> None:
+    """Refuse a file that would have to be upgraded first but cannot be written."""
+    if (version := check(conn, path)) < SCHEMA_VERSION:
+        raise KitaruBackendError(
+            f"The store {path} has schema {version} and must be upgraded to {SCHEMA_VERSION}, but "
+            "its folder is read-only. Open it once where it can be written."
+        )
+
+
+def ensure(conn: sqlite3.Connection, path: Path) -> None:
+    """Bring a file to the current schema; the caller holds the write lock."""
+    if check(conn, path) == SCHEMA_VERSION:
+        return
+    conn.execute("PRAGMA journal_mode=WAL")
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        _migrate(conn)
+        conn.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        conn.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        conn.execute("COMMIT")
+    except BaseException:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+        raise
+
+
+def _migrate(conn: sqlite3.Connection) -> None:
+    import sqlite_utils
+
+    migrations = sqlite_utils.Migrations("kitaru")
+
+    @migrations(name="v1")
+    def v1(db: sqlite_utils.Database) -> None:
+        for statement in _V1.split(";\n"):
+            if statement.strip():
+                db.execute(statement)
+
+    migrations.apply(sqlite_utils.Database(conn, execute_plugins=False))

@@ -1,0 +1,81 @@
+"""Encoded values in rows: short ones inline, long ones in chunks, each with a digest.
+
+A digest is checked on every read, so damage is a `KitaruCorruptionError`, never a wrong value.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any, NamedTuple
+
+from kitaru import codec, config
+from kitaru.errors import KitaruCorruptionError, KitaruNotFoundError
+
+
+class StoredValue(NamedTuple):
+    """The three columns of a value: `data` is `None` when it lies in chunks."""
+
+    data: bytes | None
+    size: int
+    digest: bytes
+
+
+def put(conn: sqlite3.Connection, owner: str, data: bytes) -> StoredValue:
+    """Store a value under its owner's key; what it had before is replaced."""
+    digest = codec.digest(data)
+    if len(data) <= config.INLINE_BYTES:
+        return StoredValue(data, len(data), digest)
+    drop(conn, owner)
+    conn.executemany(
+        "INSERT INTO chunks (owner, position, data) VALUES (?, ?, ?)",
+        (
+            (owner, start // config.CHUNK_BYTES, data[start : start + config.CHUNK_BYTES])
+            for start in range(0, len(data), config.CHUNK_BYTES)
+        ),
+    )
+    return StoredValue(None, len(data), digest)
+
+
+def drop(conn: sqlite3.Connection, owner: str) -> None:
+    """Remove the chunks of a value."""
+    conn.execute("DELETE FROM chunks WHERE owner = ?", (owner,))
+
+
+def get(conn: sqlite3.Connection, owner: str, stored: StoredValue, *, what: str) -> bytes:
+    """The value's bytes; `what` names it in the error when they are damaged."""
+    data = stored.data
+    if data is None:
+        rows = conn.execute("SELECT data FROM chunks WHERE owner = ? ORDER BY position", (owner,))
+        data = b"".join(row[0] for row in rows.fetchall())
+    if not isinstance(data, bytes) or codec.digest(data) != stored.digest:
+        raise KitaruCorruptionError(
+            f"{what} is damaged in the store: its bytes do not match their digest. "
+            "Restore the store from a backup, or replay the execution from an earlier call."
+        )
+    return data
+
+
+def one_row(rows: list[sqlite3.Row], *, what: str) -> sqlite3.Row:
+    """The only row of a result; `KitaruNotFoundError` when there is none."""
+    if not rows:
+        raise KitaruNotFoundError(f"{what} does not exist. Check the id.")
+    return rows[0]
+
+
+def dump(value: Any) -> str | None:
+    """JSON text for a column; `None` stays NULL."""
+    return None if value is None else json.dumps(value, separators=(",", ":"))
+
+
+def load(text: str | None, *, what: str) -> Any:
+    """The value of a JSON column."""
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, TypeError) as exc:
+        raise KitaruCorruptionError(
+            f"{what} is damaged in the store: a column is not JSON. "
+            "Restore the store from a backup."
+        ) from exc

@@ -1,0 +1,136 @@
+"""Questions that suspend executions, and their answers.
+
+An answer is checked against the question's schema before it gets here; it is stored once, and it
+is the driver that turns it into the record of the call.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from typing import Any
+
+from kitaru import clock, codec, ids
+from kitaru.errors import KitaruCorruptionError
+from kitaru.models import PendingWait
+from kitaru.store import values
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A wait as its flow asks it; `schema` is JSON Schema."""
+
+    seq: int
+    call_id: str
+    name: str
+    question: str | None
+    schema: dict[str, Any] | None
+    metadata: dict[str, Any]
+
+
+def ask(conn: sqlite3.Connection, execution: int, question: Question) -> None:
+    """Put a question; asking again after a restart keeps when it was first put."""
+    conn.execute(
+        "INSERT INTO waits (execution, seq, call_id, name, question, schema, metadata, status, "
+        "created_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'pending', ?) "
+        "ON CONFLICT (execution, seq) DO UPDATE SET call_id = excluded.call_id, "
+        "name = excluded.name, question = excluded.question, schema = excluded.schema, "
+        "metadata = excluded.metadata WHERE status = 'pending'",
+        (
+            execution,
+            question.seq,
+            question.call_id,
+            question.name,
+            question.question,
+            values.dump(question.schema),
+            values.dump(question.metadata),
+            clock.now_us(),
+        ),
+    )
+
+
+def answer(conn: sqlite3.Connection, execution: int, seq: int, *, value: bytes) -> None:
+    """Store the answer to a pending question."""
+    conn.execute(
+        "UPDATE waits SET status = 'answered', answer = ?, answer_digest = ?, resolved_at = ?, "
+        "rejected = NULL WHERE execution = ? AND seq = ? AND status = 'pending'",
+        (value, codec.digest(value), clock.now_us(), execution, seq),
+    )
+
+
+def reject(conn: sqlite3.Connection, execution: int, seq: int, *, reason: str) -> None:
+    """Ask again: the declared type refused an answer that the schema let through."""
+    conn.execute(
+        "UPDATE waits SET status = 'pending', answer = NULL, answer_digest = NULL, "
+        "resolved_at = NULL, rejected = ? WHERE execution = ? AND seq = ?",
+        (reason, execution, seq),
+    )
+
+
+def abort_all(conn: sqlite3.Connection, execution: int) -> None:
+    """Close every pending question without an answer."""
+    conn.execute(
+        "UPDATE waits SET status = 'aborted', resolved_at = ? "
+        "WHERE execution = ? AND status = 'pending'",
+        (clock.now_us(), execution),
+    )
+
+
+def status(conn: sqlite3.Connection, execution: int, seq: int) -> str | None:
+    """`pending`, `answered`, `aborted`, or `None` when it was never asked."""
+    row = conn.execute(
+        "SELECT status FROM waits WHERE execution = ? AND seq = ?", (execution, seq)
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
+def read_answer(conn: sqlite3.Connection, execution: int, seq: int, *, what: str) -> bytes | None:
+    """The stored answer; `None` while there is none."""
+    row = conn.execute(
+        "SELECT answer, answer_digest FROM waits WHERE execution = ? AND seq = ? "
+        "AND status = 'answered'",
+        (execution, seq),
+    ).fetchone()
+    if row is None:
+        return None
+    value: bytes = row[0]
+    if codec.digest(value) != row[1]:
+        raise KitaruCorruptionError(
+            f"The answer to {what} is damaged in the store. Restore the store from a backup, or "
+            "replay the execution from this wait and answer it again."
+        )
+    return value
+
+
+def pending(conn: sqlite3.Connection, execution: int, *, exec_id: str) -> list[PendingWait]:
+    """The questions that wait for an answer, oldest first."""
+    return [model for _, model in pending_rows(conn, execution, exec_id=exec_id)]
+
+
+def pending_rows(
+    conn: sqlite3.Connection, execution: int, *, exec_id: str
+) -> list[tuple[int, PendingWait]]:
+    """The pending questions, each with its place in the journal."""
+    rows = conn.execute(
+        "SELECT seq, call_id, question, schema, metadata, created_at FROM waits "
+        "WHERE execution = ? AND status = 'pending' ORDER BY seq",
+        (execution,),
+    ).fetchall()
+    found = []
+    for row in rows:
+        wait_id = ids.qualified(exec_id, row["call_id"])
+        what = f"Wait {wait_id}"
+        found.append(
+            (
+                int(row["seq"]),
+                PendingWait(
+                    wait_id=wait_id,
+                    name=row["call_id"],
+                    question=row["question"],
+                    schema=values.load(row["schema"], what=what),
+                    metadata=values.load(row["metadata"], what=what),
+                    entered_waiting_at=clock.from_us(row["created_at"]),
+                ),
+            )
+        )
+    return found
