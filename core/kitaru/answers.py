@@ -1,0 +1,68 @@
+"""Answers to waits: their JSON, and whether it fits the question's schema; pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from kitaru.errors import KitaruWaitValidationError
+
+
+def encode(value: Any, *, wait: str) -> bytes:
+    """An answer as JSON; models, dataclasses, enums and dates become what their schema says.
+
+    Raises:
+        KitaruWaitValidationError: it has no JSON form.
+    """
+    if not _is_json(value):
+        from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+        try:
+            value = to_jsonable_python(value, inf_nan_mode="constants")
+        except PydanticSerializationError as exc:
+            raise KitaruWaitValidationError(
+                f"The answer to {wait} is no JSON value ({exc}). The wait is still open; answer "
+                "with JSON data."
+            ) from None
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
+    except (ValueError, RecursionError) as exc:
+        raise KitaruWaitValidationError(
+            f"The answer to {wait} is no JSON value ({exc}). The wait is still open."
+        ) from None
+
+
+def validate(data: bytes, schema: dict[str, Any] | None, *, wait: str) -> None:
+    """Check an encoded answer against JSON Schema; without a schema only null fits.
+
+    Raises:
+        KitaruWaitValidationError: it does not fit; says where and why.
+    """
+    value = json.loads(data)
+    if schema is None:
+        if value is not None:
+            raise KitaruWaitValidationError(
+                f"{wait} asks for a go-ahead only; answer with null. The wait is still open."
+            )
+        return
+    import jsonschema
+
+    validator = jsonschema.Draft202012Validator(
+        schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
+    )
+    error = jsonschema.exceptions.best_match(validator.iter_errors(value))
+    if error is not None:
+        where = f" at {error.json_path}" if error.absolute_path else ""
+        expected = json.dumps(schema, separators=(",", ":"))
+        raise KitaruWaitValidationError(
+            f"The answer to {wait} does not fit its schema{where}: {error.message[:200]}. "
+            f"The wait is still open; expected: {expected[:400]}"
+        )
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(type(key) is str and _is_json(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(_is_json(item) for item in value)
+    return value is None or type(value) in (bool, int, float, str)

@@ -1,0 +1,197 @@
+"""One checkpoint call that has to run: its attempts, its pauses, its record."""
+
+from __future__ import annotations
+
+import contextvars
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from kitaru import capture, clock, codec, config, context, failures, inputs
+from kitaru.context import CallRequest, CallScope, Unwind
+from kitaru.errors import (
+    FailureOrigin,
+    KitaruContextError,
+    KitaruSerializationError,
+    KitaruUsageError,
+)
+from kitaru.futures import Recorded
+from kitaru.journal import Step
+from kitaru.ledger import Ledger
+from kitaru.models import CallStatus
+from kitaru.store import artifacts
+from kitaru.store.journal import AttemptRecord, CallRecord
+
+#: Mistakes that a repetition cannot mend.
+FINAL = (KitaruContextError, KitaruSerializationError, KitaruUsageError)
+
+
+class Drive(Protocol):
+    """What a running call needs of its driver."""
+
+    ledger: Ledger
+
+    @property
+    def exec_id(self) -> str: ...
+    def put(
+        self, conn: Any, record: CallRecord, *, step: Step, result: bytes | None = None
+    ) -> None: ...
+    def watch(self, running: RunningCall) -> None: ...
+    def pause(self, seconds: float) -> None: ...
+
+
+@dataclass(slots=True)
+class RunningCall:
+    """An attempt that runs now; the heart records it once it is no longer short."""
+
+    step: Step
+    request: CallRequest
+    scope: CallScope
+    earlier: tuple[AttemptRecord, ...]
+    since: float
+    shown: bool = False
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether it has run long enough to be shown as running."""
+        return not self.shown and now - self.since >= config.STARTED_AFTER_SECONDS
+
+    def record(self) -> CallRecord:
+        """The call's row while it runs."""
+        running = AttemptRecord(CallStatus.RUNNING, self.scope.started_at)
+        return _record(
+            self.step,
+            self.request,
+            CallStatus.RUNNING,
+            started_at=_started(self.earlier, self.scope),
+            attempts=(*self.earlier, running),
+        )
+
+
+def run(drive: Drive, step: Step, request: CallRequest) -> Recorded:
+    """Run a call until it succeeds or its attempts are used up, recording each of them."""
+    earlier = tuple(_interrupted(attempt) for attempt in step.attempts)
+    tried = 0 if step.reopened else sum(_counts(attempt) for attempt in earlier)
+    while True:
+        scope = CallScope(drive.exec_id, step.call_id, len(earlier) + 1, clock.now_us())
+        running = RunningCall(step, request, scope, earlier, clock.monotonic())
+        drive.watch(running)
+        data, exc = _attempt(request, scope)
+        if exc is None:
+            assert data is not None
+            ended = AttemptRecord(
+                CallStatus.COMPLETED, scope.started_at, clock.now_us(), scope.metadata
+            )
+            _commit(drive, running, (*earlier, ended), result=data)
+            return Recorded(result=data)
+        failure = failures.describe(exc)
+        tried += 1
+        earlier += (
+            AttemptRecord(
+                CallStatus.FAILED, scope.started_at, clock.now_us(), scope.metadata, failure
+            ),
+        )
+        last = tried > request.policy.retries or isinstance(exc, FINAL)
+        _commit(drive, running, earlier, failure=failure, again=not last)
+        if last:
+            return Recorded(failure=failure, cause=exc)
+        drive.pause(request.policy.pause(tried))
+
+
+def _attempt(request: CallRequest, scope: CallScope) -> tuple[bytes | None, BaseException | None]:
+    """Run the checkpoint's code once, in its own context."""
+
+    def work() -> bytes:
+        context.current_call.set(scope)
+        with capture.lines():
+            value = request.run()
+        return codec.encode(value, types=request.returns, path="result")
+
+    try:
+        return contextvars.copy_context().run(work), None
+    except Unwind:
+        raise
+    except BaseException as exc:  # user code: any exception is a failed attempt
+        return None, exc
+
+
+def _commit(
+    drive: Drive,
+    running: RunningCall,
+    attempts: tuple[AttemptRecord, ...],
+    *,
+    result: bytes | None = None,
+    failure: dict[str, Any] | None = None,
+    again: bool = False,
+) -> None:
+    """Record an attempt's end with all it produced, in one transaction."""
+    step, scope = running.step, running.scope
+    status = CallStatus.COMPLETED if failure is None else CallStatus.FAILED
+    record = _record(
+        step,
+        running.request,
+        CallStatus.RUNNING if again else status,
+        started_at=_started(attempts, scope),
+        ended_at=None if again else attempts[-1].ended_at,
+        metadata=scope.metadata,
+        failure=None if again else failure,
+        # The only attempt of a simple call is told by its own row.
+        attempts=attempts if len(attempts) > 1 or again else (),
+    )
+    with drive.ledger.commit() as conn:
+        drive.put(conn, record, step=step, result=result)
+        if scope.artifacts or len(attempts) > 1:
+            artifacts.replace(conn, drive.ledger.lease.execution, step.seq, new=scope.artifacts)
+
+
+def record_override(drive: Drive, step: Step, request: CallRequest) -> Recorded:
+    """Record the value a replay puts in a call's place, as the type the checkpoint declares."""
+    assert step.override is not None
+    value = codec.decode(step.override, types=request.returns, path=step.call_id)
+    value = inputs.conform(
+        value, request.returns_annotation(), what=f"Override of {step.call_id!r}"
+    )
+    data = codec.encode(value, types=request.returns, path=step.call_id)
+    now = clock.now_us()
+    record = replace(
+        _record(step, request, CallStatus.COMPLETED, started_at=now, ended_at=now),
+        original_call_id=step.original,
+        metadata={"overridden": True},
+    )
+    with drive.ledger.commit() as conn:
+        drive.put(conn, record, step=step, result=data)
+    return Recorded(result=data)
+
+
+def _record(step: Step, request: CallRequest, status: CallStatus, **rest: Any) -> CallRecord:
+    return CallRecord(
+        seq=step.seq,
+        call_id=step.call_id,
+        kind="checkpoint",
+        status=status,
+        inputs_digest=request.inputs_digest,
+        inputs_shown=request.inputs_shown,
+        type=request.type,
+        parents=step.parents,
+        **rest,
+    )
+
+
+def _started(attempts: tuple[AttemptRecord, ...], scope: CallScope) -> int:
+    return attempts[0].started_at if attempts else scope.started_at
+
+
+def _interrupted(attempt: AttemptRecord) -> AttemptRecord:
+    """An attempt that was under way when its driver died."""
+    if attempt.status is not CallStatus.RUNNING:
+        return attempt
+    failure = {
+        "message": "Interrupted: its driver stopped before it ended.",
+        "exception_type": None,
+        "traceback": None,
+        "origin": FailureOrigin.RUNTIME.value,
+        "interrupted": True,
+    }
+    return replace(attempt, status=CallStatus.FAILED, failure=failure)
+
+
+def _counts(attempt: AttemptRecord) -> bool:
+    return attempt.failure is not None and not attempt.failure.get("interrupted")

@@ -1,0 +1,41 @@
+"""`KitaruClient`: the one door to a store for the CLI, the MCP server and users.
+
+It reads executions and artifacts, answers waits, and starts runner processes; it never imports
+user code. Every method reads the store anew and returns frozen snapshots.
+"""
+
+from __future__ import annotations
+
+import os
+
+from kitaru import config
+from kitaru.client.artifacts import Artifacts
+from kitaru.client.executions import Executions
+from kitaru.store import Store, open_store
+
+__all__ = ["Artifacts", "Executions", "KitaruClient"]
+
+
+class KitaruClient:
+    """Reads and steers the executions of one store.
+
+    Args:
+        home: the store's folder; by default found as `kitaru status` says.
+
+    Raises:
+        KitaruUsageError: the folder cannot be a store's.
+
+    Example:
+        >>> import kitaru
+        >>> client = kitaru.KitaruClient()
+        >>> client.executions.list(status="failed")
+        []
+    """
+
+    def __init__(self, *, home: str | os.PathLike[str] | None = None) -> None:
+        self.home = config.find_home(home)
+        self.artifacts = Artifacts(self._open)
+        self.executions = Executions(self._open, self.home, artifacts=self.artifacts)
+
+    def _open(self) -> Store:
+        return open_store(self.home)

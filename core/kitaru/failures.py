@@ -1,0 +1,123 @@
+"""Exceptions of user code: how they are recorded, and how the flow gets them back; pure.
+
+What the flow sees of a failed call is always what was recorded, on the first run too, so that an
+`except` takes the same branch on every replay. An exception is rebuilt from its recorded state
+and a class that is already loaded (found by comparing names, never by importing one), without
+running its `__init__`. One that cannot be recorded exactly reaches the flow as
+`KitaruUserCodeError`, every time.
+"""
+
+from __future__ import annotations
+
+import traceback as tracebacks
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kitaru import codec, config
+from kitaru.errors import FailureOrigin, KitaruError, KitaruSerializationError, KitaruUserCodeError
+
+_PACKAGE = str(Path(__file__).parent)
+
+
+def describe(exc: BaseException, *, origin: FailureOrigin | None = None) -> dict[str, Any]:
+    """A failure as it is stored: message, type, traceback without locals, origin, state."""
+    if origin is None:
+        origin = FailureOrigin.RUNTIME if isinstance(exc, KitaruError) else FailureOrigin.USER_CODE
+    failure: dict[str, Any] = {
+        "message": f"{_short_name(type(exc))}: {_text(exc)}".removesuffix(": "),
+        "exception_type": _short_name(type(exc)),
+        "traceback": _traceback(exc),
+        "origin": origin.value,
+    }
+    state = _state(exc)
+    if state is not None:
+        failure["exception"] = {"type": _full_name(type(exc)), "state": state}
+    return failure
+
+
+def rebuild(failure: dict[str, Any], *, call: str) -> Exception:
+    """The exception a recorded failure stands for."""
+    recorded = failure.get("exception")
+    if recorded is not None:
+        exc = _restore(recorded)
+        if exc is not None:
+            return exc
+    return KitaruUserCodeError(
+        f"{call} failed: {failure['message']}",
+        exec_id=call.partition("/")[0],
+        failure_origin=FailureOrigin(failure["origin"]),
+    )
+
+
+def _state(exc: BaseException) -> str | None:
+    if not isinstance(exc, Exception):
+        return None
+    try:
+        encoded = codec.encode([list(exc.args), vars(exc)], path="exception").decode()
+    except KitaruSerializationError:
+        return None
+    # Notes and state outside args and attributes would be lost: then it is not the same exception.
+    restored = _restore({"type": _full_name(type(exc)), "state": encoded})
+    return encoded if restored is not None and _text(restored) == _text(exc) else None
+
+
+def _restore(recorded: dict[str, str]) -> Exception | None:
+    found = [cls for cls in _loaded(Exception) if _full_name(cls) == recorded["type"]]
+    if len(found) != 1:
+        return None
+    cls = found[0]
+    args, attributes = codec.decode(recorded["state"].encode(), path="exception")
+    try:
+        exc = cls.__new__(cls, *args)
+        exc.args = tuple(args)
+        vars(exc).update(attributes)
+    except Exception:  # a class of the user's that cannot be made this way
+        return None
+    return exc
+
+
+def _loaded(base: type[Exception]) -> Iterator[type[Exception]]:
+    seen: set[type[Exception]] = set()
+    todo = [base]
+    while todo:
+        cls = todo.pop()
+        if cls not in seen:
+            seen.add(cls)
+            todo += type.__subclasses__(cls)
+            yield cls
+
+
+def _full_name(cls: type[BaseException]) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _short_name(cls: type[BaseException]) -> str:
+    return cls.__name__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _text(exc: BaseException) -> str:
+    try:
+        return str(exc).encode("utf-8", "backslashreplace").decode()
+    except Exception as broken:  # a user's __str__ may raise anything
+        return f"<its text cannot be read: {type(broken).__name__}>"
+
+
+def _traceback(exc: BaseException) -> str:
+    shown = tracebacks.TracebackException.from_exception(exc, capture_locals=False)
+    for part in _chain(shown):
+        frames = [frame for frame in part.stack if not frame.filename.startswith(_PACKAGE)]
+        part.stack = tracebacks.StackSummary.from_list(frames)
+    text = "".join(shown.format()).encode("utf-8", "backslashreplace").decode()
+    if len(text) > config.MAX_TRACEBACK:
+        missing = len(text) - config.MAX_TRACEBACK
+        text = f"… {missing} characters left out …\n{text[-config.MAX_TRACEBACK :]}"
+    return text
+
+
+def _chain(
+    shown: tracebacks.TracebackException | None,
+) -> Iterator[tracebacks.TracebackException]:
+    while shown is not None:
+        yield shown
+        shown = shown.__cause__ or shown.__context__

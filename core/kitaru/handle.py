@@ -1,0 +1,161 @@
+"""`FlowHandle`: a run that was started here, and what became of it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Generic, TypeVar, cast
+
+from kitaru import clock, codec, config, launch
+from kitaru.definition import FlowDefinition
+from kitaru.errors import (
+    FailureOrigin,
+    KitaruDivergenceError,
+    KitaruError,
+    KitaruExecutionError,
+    KitaruStateError,
+    KitaruUserCodeError,
+)
+from kitaru.models import Execution, ExecutionStatus
+from kitaru.runtime import Driver
+from kitaru.store import Lease, Store, executions
+from kitaru.store.executions import Row
+
+R = TypeVar("R")
+
+_ERRORS: dict[FailureOrigin, type[KitaruExecutionError]] = {
+    FailureOrigin.USER_CODE: KitaruUserCodeError,
+    FailureOrigin.DIVERGENCE: KitaruDivergenceError,
+}
+
+
+class FlowHandle(Generic[R]):
+    """One execution that was started from this process.
+
+    Attributes:
+        exec_id: the execution's id.
+    """
+
+    def __init__(self, store: Store, flow: FlowDefinition, *, lease: Lease, driver: Driver) -> None:
+        self.exec_id = lease.exec_id
+        self._store = store
+        self._flow = flow
+        self._execution = lease.execution
+        self._driver = driver
+
+    @property
+    def status(self) -> ExecutionStatus:
+        """The execution's status, read now."""
+        return self._now().status
+
+    def _now(self) -> Row:
+        with self._store.snapshot() as conn:
+            return executions.at(conn, self._execution)
+
+    def get(self) -> R:
+        """The result of a completed execution.
+
+        Raises:
+            KitaruStateError: it has not finished.
+            KitaruExecutionError: it failed or was cancelled.
+        """
+        row = self._now()
+        if not row.status.is_finished:
+            raise KitaruStateError(
+                f"Execution {self.exec_id} has not finished: it is {row.status}. "
+                "Wait for it with wait()."
+            )
+        return self._outcome()
+
+    def wait(self, timeout: float | None = None) -> R:
+        """Block until the execution ends, and return its result.
+
+        Args:
+            timeout: seconds to block at most; without end by default.
+
+        Raises:
+            KitaruUserCodeError: code of the flow or of a checkpoint raised.
+            KitaruDivergenceError: the code no longer matches the record.
+            KitaruExecutionError: it was cancelled, or failed for another reason.
+            KitaruStateError: nobody drives it any more: it waits for an answer, or was stopped.
+            TimeoutError: it has not ended in time.
+        """
+        deadline = None if timeout is None else clock.monotonic() + timeout
+        try:
+            self._follow(deadline)
+        except KeyboardInterrupt:
+            self._driver.stop()
+            raise
+        while not (row := self._now()).status.is_finished:
+            ending = self._driver.ending
+            # One that was taken over is followed for as long as its new driver lives.
+            followed = ending is not None and ending.why == "lost" and row.holder == "alive"
+            if ending is not None and ending.error is not None and not followed:
+                raise ending.error
+            self._refuse_if_left(row)
+            if deadline is not None and clock.monotonic() >= deadline:
+                raise TimeoutError(f"Execution {self.exec_id} is still {row.status}.")
+            clock.wait(_NEVER, config.TICK_SECONDS)
+        return self._outcome()
+
+    def _follow(self, deadline: float | None) -> None:
+        # In slices, so that Ctrl-C is noticed on every platform.
+        while not self._driver.ended.wait(config.TICK_SECONDS):
+            if deadline is not None and clock.monotonic() >= deadline:
+                raise TimeoutError(f"Execution {self.exec_id} is still {self.status}.")
+
+    def _refuse_if_left(self, row: Row) -> None:
+        if row.holder == "alive":
+            return
+        asked = self._read().pending_wait
+        if asked is not None:
+            raise KitaruStateError(
+                f"Execution {self.exec_id} waits for an answer to {asked.name!r}, and its driver "
+                f"has let go. Answer it: {launch.input_line(self.exec_id, asked.name)}, then "
+                f"`kitaru executions resume {self.exec_id}`."
+            )
+        raise KitaruStateError(
+            f"Execution {self.exec_id} is {row.status}, and nobody drives it. "
+            f"Continue it with `kitaru executions resume {self.exec_id}`."
+        )
+
+    def _read(self) -> Execution:
+        with self._store.snapshot() as conn:
+            return executions.get(conn, self._execution)
+
+    def _outcome(self) -> R:
+        execution = self._read()
+        if execution.status.is_successful:
+            with self._store.snapshot() as conn:
+                data = executions.read_result(conn, self._execution, exec_id=self.exec_id)
+            assert data is not None
+            types = codec.return_types(self._flow.fn)
+            return cast(R, codec.decode(data, types=types, path="result"))
+        ending = self._driver.ending
+        raise self._error(execution) from (ending.cause if ending else None)
+
+    def _error(self, execution: Execution) -> KitaruError:
+        failure = execution.failure
+        origin = failure.origin if failure else FailureOrigin.UNKNOWN
+        message = f"Execution {self.exec_id} is {execution.status}"
+        if failure is not None:
+            message += f": {failure.message}"
+        if execution.status is ExecutionStatus.FAILED:
+            message += f"\nRun what failed again with `kitaru executions retry {self.exec_id}`."
+        return _ERRORS.get(origin, KitaruExecutionError)(
+            message, exec_id=self.exec_id, status=execution.status, failure_origin=origin
+        )
+
+    def __repr__(self) -> str:
+        return f"<FlowHandle {self.exec_id}>"
+
+
+_NEVER = threading.Event()
+
+
+def drive_here(
+    store: Store, flow: FlowDefinition, lease: Lease, *, interactive: bool
+) -> FlowHandle[Any]:
+    """Drive an execution on a thread of its own, and return its handle at once."""
+    driver = launch.driver(store, flow, lease, interactive=interactive)
+    threading.Thread(target=driver.drive, name=f"kitaru-{lease.exec_id}").start()
+    return FlowHandle(store, flow, lease=lease, driver=driver)

@@ -1,0 +1,217 @@
+"""How an execution gets its driver: started, resumed, retried, or replayed from another.
+
+Each way is one transaction that checks the status, makes the move and takes the lease. It runs
+where the flow's code is loaded already, so an import that fails has changed nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kitaru import clock, codec, ids, inputs, replay
+from kitaru.definition import FlowDefinition
+from kitaru.errors import KitaruStateError, KitaruUsageError
+from kitaru.models import ExecutionStatus, move
+from kitaru.runtime import Driver
+from kitaru.store import Lease, Store, Transaction, executions, journal, leases, logs, waits
+from kitaru.store.executions import NewExecution, Row
+from kitaru.store.logs import LogRecord
+from kitaru.version import VERSION
+
+
+def start(store: Store, flow: FlowDefinition, arguments: Mapping[str, Any]) -> Lease:
+    """Record a new execution and take its lease.
+
+    Raises:
+        KitaruSerializationError: an input cannot be recorded.
+    """
+    data = codec.encode(dict(arguments), types=inputs.types(flow.fn), path="inputs")
+    return _create(store, _new(flow, data))
+
+
+def start_replay(
+    store: Store,
+    flow: FlowDefinition,
+    exec_id: str,
+    *,
+    from_: str,
+    overrides: Mapping[str, bytes],
+    flow_inputs: Mapping[str, Any],
+) -> Lease:
+    """Record a new execution that reuses another's record, and take its lease."""
+    types = inputs.types(flow.fn)
+    with store.snapshot() as conn:
+        row, plan = plan_replay(conn, exec_id, from_=from_, overrides=overrides)
+        _refuse_other(flow, executions.drive_data(conn, row.id)["flow_name"], row.exec_id)
+        recorded = executions.read_inputs(conn, row.id, exec_id=row.exec_id)
+    kept = codec.decode(recorded, types=types, path="inputs")
+    arguments = inputs.rebind(flow.fn, kept, flow_inputs, name=flow.name)
+    data = codec.encode(arguments, types=types, path="inputs")
+    new = _new(flow, data, original_exec_id=row.exec_id, plan=plan.dump())
+    return _create(store, new, copied=(row.id, plan.copied_before))
+
+
+def plan_replay(
+    conn: Transaction, exec_id: str, *, from_: str, overrides: Mapping[str, bytes]
+) -> tuple[Row, replay.ReplayPlan]:
+    """What a replay would reuse and replace.
+
+    Raises:
+        KitaruStateError: the original is running, or a selector fits no call or several.
+        KitaruUsageError: an override's key cannot be right.
+    """
+    row = executions.find(conn, exec_id)
+    move("replay", exec_id=row.exec_id, status=row.status)
+    records = journal.load(conn, row.id, exec_id=row.exec_id)
+    plan = replay.make_plan(records, exec_id=row.exec_id, from_=from_, overrides=overrides)
+    return row, plan
+
+
+def resume(store: Store, flow: FlowDefinition, exec_id: str) -> Lease:
+    """Take an answered or stalled execution.
+
+    Raises:
+        KitaruStateError: it is driven, not answered yet, or has ended.
+    """
+    _arguments(store, flow, exec_id)
+    with store.write() as conn:
+        row = check_resume(conn, exec_id)
+        return _take(conn, row, action="resume", flow=flow)
+
+
+def check_resume(conn: Transaction, exec_id: str) -> Row:
+    """The execution, if `resume` is legal for it now."""
+    row = executions.find(conn, exec_id)
+    move("resume", exec_id=row.exec_id, status=row.status)
+    asked = waits.pending(conn, row.id, exec_id=row.exec_id)
+    if row.status is ExecutionStatus.WAITING and asked:
+        raise KitaruStateError(
+            f"Cannot resume execution {row.exec_id}: its wait {asked[0].name!r} has no answer yet. "
+            f"Answer it first: {input_line(row.exec_id, asked[0].name)}"
+        )
+    if row.holder == "alive":
+        raise KitaruStateError(
+            f"Cannot resume execution {row.exec_id}: its runner is alive and goes on by itself. "
+            f"`kitaru executions get {row.exec_id}` shows how far it is."
+        )
+    return row
+
+
+def retry(store: Store, flow: FlowDefinition, exec_id: str) -> Lease:
+    """Take a failed execution; the calls that made it fail run again.
+
+    Raises:
+        KitaruStateError: it has not failed.
+    """
+    _arguments(store, flow, exec_id)
+    with store.write() as conn:
+        row = check_retry(conn, exec_id)
+        executions.set_outcome(conn, row.id)
+        journal.reopen_failed(conn, row.id)
+        return _take(conn, row, action="retry", flow=flow)
+
+
+def check_retry(conn: Transaction, exec_id: str) -> Row:
+    """The execution, if `retry` is legal for it now."""
+    row = executions.find(conn, exec_id)
+    move("retry", exec_id=row.exec_id, status=row.status)
+    return row
+
+
+def driver(
+    store: Store, flow: FlowDefinition, lease: Lease, *, interactive: bool = False
+) -> Driver:
+    """The driver of an execution whose lease was taken here."""
+    bound = _arguments(store, flow, lease.exec_id)
+    return Driver(
+        store,
+        lease,
+        body=lambda: flow.fn(*bound.args, **bound.kwargs),
+        returns=codec.return_types(flow.fn),
+        policy=flow.policy,
+        interactive=interactive,
+    )
+
+
+def _arguments(store: Store, flow: FlowDefinition, exec_id: str) -> inspect.BoundArguments:
+    """The recorded inputs as this code's types; read before a lease is taken, as it may fail."""
+    with store.snapshot() as conn:
+        row = executions.find(conn, exec_id)
+        _refuse_other(flow, executions.drive_data(conn, row.id)["flow_name"], row.exec_id)
+        data = executions.read_inputs(conn, row.id, exec_id=row.exec_id)
+    arguments = codec.decode(data, types=inputs.types(flow.fn), path="inputs")
+    return inputs.unbind(flow.fn, arguments, name=flow.name)
+
+
+def input_line(exec_id: str, wait: str) -> str:
+    """The command that answers a wait."""
+    return f"kitaru executions input {exec_id} --wait {wait} --value '…'"
+
+
+def _new(flow: FlowDefinition, data: bytes, **replayed: Any) -> NewExecution:
+    target = flow.target
+    return NewExecution(
+        exec_id=ids.new_execution_id(),
+        flow_id=flow.flow_id,
+        flow_name=flow.name,
+        inputs=data,
+        tags=flow.tags,
+        spec={
+            "target": target.target,
+            "root": target.root,
+            "problem": target.problem,
+            "cwd": str(Path.cwd()),
+            "source_digest": target.source_digest,
+            "retries": flow.policy.retries,
+            "tags": list(flow.tags),
+            "stack": "local",
+            "python_version": platform.python_version(),
+            "kitaru_version": VERSION,
+        },
+        **replayed,
+    )
+
+
+def _create(store: Store, new: NewExecution, *, copied: tuple[int, int] | None = None) -> Lease:
+    with store.write() as conn:
+        execution = executions.create(conn, new)
+        if copied is not None:
+            source, before = copied
+            journal.copy_calls(conn, source=source, target=execution, first=1, before=before)
+        row = executions.at(conn, execution)
+        executions.advance(conn, row, "start")
+        return _lease(conn, row, verb="Started")
+
+
+def _take(conn: Transaction, row: Row, *, action: str, flow: FlowDefinition) -> Lease:
+    spec = executions.drive_data(conn, row.id)["spec"]
+    reason = None
+    if spec["source_digest"] != flow.target.source_digest:
+        reason = "The flow's source has changed since this execution started."
+    executions.advance(conn, row, action, reason=reason)
+    verb = {"resume": "Resumed", "retry": "Retried"}[action]
+    return _lease(conn, row, verb=verb, note=reason)
+
+
+def _lease(conn: Transaction, row: Row, *, verb: str, note: str | None = None) -> Lease:
+    lease = leases.take(conn, execution=row.id, exec_id=row.exec_id, runner=ids.new_runner_id())
+    message = f"{verb} by process {platform.node()}:{os.getpid()}, epoch {lease.epoch}."
+    line = LogRecord(
+        at=clock.now_us(), level="INFO", source="runner", message=f"{message} {note or ''}".strip()
+    )
+    logs.add(conn, row.id, [line])
+    return lease
+
+
+def _refuse_other(flow: FlowDefinition, recorded: str, exec_id: str) -> None:
+    """Refuse to drive an execution with another flow's code."""
+    if flow.name != recorded:
+        raise KitaruUsageError(
+            f"Execution {exec_id} is of flow {recorded!r}, not of {flow.name!r}. "
+            "Its target now names another flow: restore it, or replay with the right one."
+        )

@@ -1,0 +1,62 @@
+"""`kitaru.log`: metadata on the checkpoint that runs, or on the execution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kitaru import codec, context
+from kitaru.errors import KitaruContextError, KitaruUsageError
+
+
+def log(**metadata: Any) -> None:
+    """Attach metadata to the running checkpoint, or in the flow's body to the execution.
+
+    Dicts merge with what is there; for anything else the last value wins.
+
+    Args:
+        metadata: names and JSON-ready values.
+
+    Raises:
+        KitaruContextError: called outside a running flow.
+        KitaruUsageError: a value is not JSON data.
+
+    Example:
+        >>> import kitaru
+        >>> @kitaru.flow
+        ... def triage(ticket: str) -> str:
+        ...     kitaru.log(tier="gold", cost={"usd": 0.02})
+        ...     return ticket.upper()
+        >>> handle = triage.run(ticket="t-1")
+        >>> handle.wait()
+        'T-1'
+        >>> kitaru.KitaruClient().executions.get(handle.exec_id).metadata["tier"]
+        'gold'
+    """
+    driver, call = context.current_driver.get(), context.current_call.get()
+    if driver is None:
+        raise KitaruContextError(
+            "kitaru.log() works inside a running @flow only. Call it in the flow or a checkpoint."
+        )
+    checked = json_metadata(metadata, what="kitaru.log()")
+    if call is not None:
+        context.merge_metadata(call.metadata, checked)
+    else:
+        driver.merge_metadata(checked)
+
+
+def json_metadata(metadata: Any, *, what: str) -> dict[str, Any]:
+    """A copy of metadata that is plain JSON data.
+
+    Raises:
+        KitaruUsageError: it is not a dict with text keys and JSON values.
+    """
+    if not isinstance(metadata, dict) or not all(isinstance(key, str) for key in metadata):
+        raise KitaruUsageError(f"{what}: metadata must be a dict with text keys.")
+    data = codec.encode_any(metadata, path=what)
+    plain: dict[str, Any] = codec.plain(data)
+    if plain != metadata:
+        raise KitaruUsageError(
+            f"{what}: metadata must be JSON data (text, numbers, booleans, null, lists, dicts); "
+            f"got {metadata!r:.200}. Convert the value, or save it as an artifact."
+        )
+    return plain

@@ -1,0 +1,52 @@
+"""What a flow, checkpoint or wait may be called; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kitaru import config
+from kitaru.errors import KitaruUsageError
+
+
+def checked(name: object, *, what: str) -> str:
+    """A name that can stand in ids: printable, without `#` and `/`, at most 128 characters.
+
+    Raises:
+        KitaruUsageError: it is not such a name.
+    """
+    good = isinstance(name, str) and name.strip() == name and 0 < len(name) <= config.MAX_NAME
+    if not good or not str(name).isprintable() or any(mark in str(name) for mark in "#/"):
+        raise KitaruUsageError(
+            f"{what} name {name!r:.60} cannot be used: it must be 1 to {config.MAX_NAME} printable "
+            "characters without '#', '/' and outer spaces."
+        )
+    return str(name)
+
+
+def of_function(fn: Callable[..., Any], name: str | None, *, what: str) -> str:
+    """The name given, or the function's own.
+
+    Raises:
+        KitaruUsageError: it is not a function, or has no usable name.
+    """
+    if not callable(fn) or not hasattr(fn, "__code__"):
+        raise KitaruUsageError(f"@{what} decorates functions; got {type(fn).__name__}.")
+    if name is None and fn.__name__ == "<lambda>":
+        raise KitaruUsageError(f"@{what} needs a named function; a lambda cannot be found again.")
+    return checked(fn.__name__ if name is None else name, what=f"@{what}")
+
+
+def refuse_async(fn: Callable[..., Any], *, what: str) -> None:
+    """Refuse coroutine and generator functions, whose calls do not do their work.
+
+    Raises:
+        KitaruUsageError: the function is one.
+    """
+    import inspect
+
+    if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn):
+        raise KitaruUsageError(
+            f"@{what} {fn.__qualname__}: only plain functions can be recorded; "
+            "run the coroutine or collect the generator inside a plain function."
+        )

@@ -1,0 +1,47 @@
+"""Threads for submitted calls: as many as there is work for, up to a limit.
+
+Threads end when there is nothing left to do, so there is no pool to shut down; unlike those of
+`concurrent.futures` they keep working while the interpreter waits for running flows to end.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections import deque
+from collections.abc import Callable
+
+
+class Pool:
+    """Runs functions on at most `limit` threads, in the order they came."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._work: deque[Callable[[], None]] = deque()
+        self._threads = 0
+        self._idle = threading.Condition()
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Run a function in a copy of the caller's context; it must not raise."""
+        bound = contextvars.copy_context()
+        with self._idle:
+            self._work.append(lambda: bound.run(work))
+            if self._threads >= self._limit:
+                return
+            self._threads += 1
+        threading.Thread(target=self._serve, name="kitaru-call").start()
+
+    def join(self) -> None:
+        """Wait until all work is done."""
+        with self._idle:
+            self._idle.wait_for(lambda: self._threads == 0)
+
+    def _serve(self) -> None:
+        while True:
+            with self._idle:
+                if not self._work:
+                    self._threads -= 1
+                    self._idle.notify_all()
+                    return
+                work = self._work.popleft()
+            work()

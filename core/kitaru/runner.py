@@ -1,0 +1,127 @@
+"""The process that drives one execution: `python -m kitaru.runner`, a request on its stdin.
+
+User code is imported here and nowhere else. The flow is imported first; only then is the
+execution taken, so a failing import changes nothing. Standard output is moved away before any
+user code runs: its pipe carries one line, the answer to whoever spawned the runner. What the
+process writes past Python (a crash report, a C library) goes to `runners/<exec_id>.log`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from kitaru import clock, config, inputs, launch, targets
+from kitaru.errors import KitaruError
+from kitaru.runtime import Driver
+from kitaru.store import Lease, Store, open_store
+
+
+def main() -> int:
+    """Serve one request."""
+    request = json.loads(sys.stdin.read())
+    answer_to = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    # Before user code, which may set another level.
+    logging.getLogger().setLevel(logging.INFO)
+    home = config.find_home()
+    try:
+        store = open_store(home)
+        flow = targets.load(request["target"], root=request.get("root")).definition
+        lease = _take(store, flow, request)
+        driver = launch.driver(store, flow, lease)
+    except KitaruError as exc:
+        _answer(answer_to, {"error": type(exc).__name__, "message": str(exc)})
+        return 1
+    log = _keep_output(home, lease.exec_id)
+    _answer(answer_to, {"exec_id": lease.exec_id})
+    _serve(driver)
+    if log.stat().st_size == 0:
+        log.unlink()
+    return 0
+
+
+def _take(store: Store, flow: Any, request: dict[str, Any]) -> Lease:
+    action = request["action"]
+    if action == "run":
+        arguments = inputs.from_json(flow.fn, request["args"])
+        return launch.start(store, flow, inputs.bind(flow.fn, (), arguments, name=flow.name))
+    exec_id = request["exec_id"]
+    if action == "resume":
+        return launch.resume(store, flow, exec_id)
+    if action == "retry":
+        return launch.retry(store, flow, exec_id)
+    return launch.start_replay(
+        store,
+        flow,
+        exec_id,
+        from_=request["from_"],
+        overrides={key: text.encode() for key, text in request["overrides"].items()},
+        flow_inputs=inputs.from_json(flow.fn, request["flow_inputs"]),
+    )
+
+
+def _serve(driver: Driver) -> None:
+    """Drive to the end; signals and an ignored cancellation stop it earlier."""
+
+    asked_at: float | None = None
+
+    def stop(number: int, frame: object) -> None:
+        driver.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    thread = threading.Thread(target=driver.drive, name=f"kitaru-{driver.exec_id}", daemon=True)
+    thread.start()
+    while not driver.ended.wait(config.TICK_SECONDS):
+        if driver.ledger.interrupt.is_set():
+            asked_at = asked_at or clock.monotonic()
+            if clock.monotonic() - asked_at > config.CANCEL_GRACE_SECONDS:
+                _end(driver)
+
+
+def _end(driver: Driver) -> None:
+    """End a process whose checkpoint does not stop, with whatever it has started.
+
+    A cancelled execution is recorded so first; any other is left resumable.
+    """
+    with contextlib.suppress(KitaruError):
+        if driver.ledger.cancelled:
+            driver.ledger.finish("cancel", reason="Cancelled; its runner was ended.")
+        else:
+            driver.ledger.release()
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+    os._exit(1)
+
+
+def _keep_output(home: config.Home, exec_id: str) -> Path:
+    folder = home.path / config.RUNNER_LOGS
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = folder / f"{exec_id}.log"
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(fd, 2)
+    faulthandler.enable()
+    return path
+
+
+def _answer(stream: Any, answer: dict[str, Any]) -> None:
+    try:
+        with stream:
+            stream.write(json.dumps(answer) + "\n")
+    except BrokenPipeError:
+        return  # whoever asked is gone; the execution goes on without it
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""`kitaru.wait`: a question that suspends the flow until somebody answers it."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, overload
+
+from kitaru import config, context, logs, naming
+from kitaru.errors import KitaruUsageError
+
+T = TypeVar("T")
+
+
+@overload
+def wait(
+    *,
+    name: str | None = ...,
+    question: str | None = ...,
+    schema: type[T],
+    timeout: float = ...,
+    metadata: dict[str, Any] | None = ...,
+) -> T: ...
+@overload
+def wait(
+    *,
+    name: str | None = ...,
+    question: str | None = ...,
+    schema: Any = ...,
+    timeout: float = ...,
+    metadata: dict[str, Any] | None = ...,
+) -> Any: ...
+def wait(
+    *,
+    name: str | None = None,
+    question: str | None = None,
+    schema: Any = bool,
+    timeout: float = config.WAIT_TIMEOUT_SECONDS,
+    metadata: dict[str, Any] | None = None,
+) -> Any:
+    """Ask a person (or a program) and return the answer as the declared type.
+
+    The question is recorded; then the flow's process looks for the answer for `timeout` seconds
+    and lets go. The question itself never expires: answered later, the execution goes on with
+    `kitaru executions resume`.
+
+    Args:
+        name: what to answer it by; in a loop the next ones are `name#2`, `name#3`, ….
+        question: what the person reads.
+        schema: the answer's type (bool, int, Literal, Enum, dataclass, TypedDict, pydantic
+            model, …); `None` asks for a plain go-ahead, `typing.Any` takes any JSON.
+        timeout: seconds to hold the process for, 0 to let go at once.
+        metadata: JSON data to show with the question.
+
+    Raises:
+        KitaruContextError: called outside a flow's body.
+        KitaruUsageError: an argument cannot be right, or the type has no schema.
+
+    Example:
+        >>> import kitaru
+        >>> @kitaru.flow
+        ... def publish(topic: str) -> str:
+        ...     ok = kitaru.wait(name="approve", question=f"Publish {topic}?", timeout=30)
+        ...     return "published" if ok else "rejected"
+        >>> handle = publish.run(topic="dogs")
+        >>> client = kitaru.KitaruClient()
+        >>> while not client.executions.pending_waits(handle.exec_id):
+        ...     pass
+        >>> _ = client.executions.input(handle.exec_id, wait="approve", value=True)
+        >>> handle.wait()
+        'published'
+    """
+    driver = context.in_flow("kitaru.wait()")
+    name = naming.checked("wait" if name is None else name, what="wait")
+    if question is not None and not isinstance(question, str):
+        raise KitaruUsageError(f"wait {name!r}: question is {question!r:.60}; it must be text.")
+    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if not number or not timeout >= 0:
+        raise KitaruUsageError(f"wait {name!r}: timeout is {timeout!r}; give seconds >= 0.")
+    json_schema, parse = _type(schema, name=name)
+    return driver.ask(
+        context.WaitRequest(
+            name=name,
+            question=question,
+            schema=json_schema,
+            metadata=logs.json_metadata(metadata or {}, what=f"wait {name!r}"),
+            timeout=float(timeout),
+            parse=parse,
+        )
+    )
+
+
+def _type(schema: Any, *, name: str) -> tuple[dict[str, Any] | None, Any]:
+    if schema is None:
+        return None, lambda data: None
+    from pydantic import PydanticUserError, TypeAdapter
+
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(schema)
+        return adapter.json_schema(), adapter.validate_json
+    except (PydanticUserError, TypeError, NameError) as exc:
+        reason = str(exc).splitlines()[0]
+        raise KitaruUsageError(
+            f"wait {name!r}: {schema!r:.80} cannot be described as JSON Schema ({reason}). Use a "
+            "plain type, Literal, Enum, dataclass, TypedDict or pydantic model."
+        ) from None
