@@ -1,14 +1,65 @@
-"""What a flow is, apart from how it is run: function, name, options, and where its code is."""
+"""What a flow is, apart from how it is run: function, name, options, and where its code is.
+
+A flow's target with its root folder is recorded when an execution starts, so that another
+process can find the same code later.
+"""
 
 from __future__ import annotations
 
 import functools
+import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from kitaru import ids, targets
+from kitaru import codec, ids
 from kitaru.retry import RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a flow's code is; `target` is `None` where no other process could find it.
+
+    `module` names it in ids, `root` is the folder its import starts from, `problem` says why it
+    cannot be found again.
+    """
+
+    target: str | None
+    module: str
+    root: str | None
+    source_digest: str
+    problem: str | None = None
+
+
+def describe(fn: Callable[..., Any]) -> Target:
+    """The target of a flow's function."""
+    digest = _source_digest(fn)
+    module = sys.modules.get(fn.__module__)
+    file = getattr(module, "__file__", None)
+    name = fn.__module__
+    if "<locals>" in fn.__qualname__ or "<lambda>" in fn.__qualname__:
+        problem = f"flow {fn.__qualname__} is defined inside a function; move it to module level"
+        return Target(None, name, None, digest, problem)
+    if file is None:
+        problem = f"flow {fn.__qualname__} was defined interactively; put it in a .py file"
+        return Target(None, name, None, digest, problem)
+    path = Path(file).resolve()
+    if name == "__main__" or getattr(module, "__kitaru_path__", None):
+        return Target(f"{path}:{fn.__qualname__}", path.stem, str(path.parent), digest)
+    root = path.parent
+    for _ in range(name.count(".") + (path.name == "__init__.py")):
+        root = root.parent
+    return Target(f"{name}:{fn.__qualname__}", name, str(root), digest)
+
+
+def _source_digest(fn: Callable[..., Any]) -> str:
+    try:
+        source = inspect.getsource(fn)
+    except (OSError, TypeError):
+        source = fn.__code__.co_code.hex()
+    return codec.digest(source.encode("utf-8", "backslashreplace")).hex()
 
 
 @dataclass(frozen=True)
@@ -21,9 +72,9 @@ class FlowDefinition:
     tags: tuple[str, ...]
 
     @functools.cached_property
-    def target(self) -> targets.Target:
+    def target(self) -> Target:
         """Where another process finds this flow."""
-        return targets.describe(self.fn)
+        return describe(self.fn)
 
     @property
     def flow_id(self) -> str:

@@ -1,7 +1,7 @@
-"""Flows by target: `module:flow` or `path.py:flow`, and back from a flow to its target.
+"""From a target, `module:flow` or `path.py:flow`, to its flow.
 
-A target with its root folder is recorded when an execution starts, so that another process can
-find the same code later. What a target names must be a flow; importing is the only effect.
+What a target names must be a flow; importing its module is the only effect. `definition` goes
+the other way.
 """
 
 from __future__ import annotations
@@ -10,50 +10,13 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from kitaru import codec
 from kitaru.errors import KitaruUsageError
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a flow's code is; `target` is `None` where no other process could find it.
-
-    `module` names it in ids, `root` is the folder its import starts from, `problem` says why it
-    cannot be found again.
-    """
-
-    target: str | None
-    module: str
-    root: str | None
-    source_digest: str
-    problem: str | None = None
-
-
-def describe(fn: Callable[..., Any]) -> Target:
-    """The target of a flow's function."""
-    digest = _source_digest(fn)
-    module = sys.modules.get(fn.__module__)
-    file = getattr(module, "__file__", None)
-    name = fn.__module__
-    if "<locals>" in fn.__qualname__ or "<lambda>" in fn.__qualname__:
-        problem = f"flow {fn.__qualname__} is defined inside a function; move it to module level"
-        return Target(None, name, None, digest, problem)
-    if file is None:
-        problem = f"flow {fn.__qualname__} was defined interactively; put it in a .py file"
-        return Target(None, name, None, digest, problem)
-    path = Path(file).resolve()
-    if name == "__main__" or getattr(module, "__kitaru_path__", None):
-        return Target(f"{path}:{fn.__qualname__}", path.stem, str(path.parent), digest)
-    root = path.parent
-    for _ in range(name.count(".") + (path.name == "__init__.py")):
-        root = root.parent
-    return Target(f"{name}:{fn.__qualname__}", name, str(root), digest)
+from kitaru.flow import Flow
 
 
 def load(target: str, *, root: str | None = None) -> Any:
@@ -66,8 +29,6 @@ def load(target: str, *, root: str | None = None) -> Any:
     Raises:
         KitaruUsageError: the target is malformed, cannot be imported, or names no flow.
     """
-    from kitaru.flow import Flow
-
     place, _, attribute = target.rpartition(":")
     if not place or not attribute or target.startswith("-") or "\0" in target:
         raise KitaruUsageError(
@@ -141,11 +102,3 @@ def _import_file(path: Path) -> ModuleType:
 def _is_file(module: ModuleType, path: Path) -> bool:
     file = getattr(module, "__file__", None)
     return file is not None and Path(file).resolve() == path
-
-
-def _source_digest(fn: Callable[..., Any]) -> str:
-    try:
-        source = inspect.getsource(fn)
-    except (OSError, TypeError):
-        source = fn.__code__.co_code.hex()
-    return codec.digest(source.encode("utf-8", "backslashreplace")).hex()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -143,7 +144,7 @@ class Executions:
         source: LogSource = "step",
         *,
         limit: int | None = None,
-    ) -> list[LogEntry]:  # type: ignore[valid-type]
+    ) -> builtins.list[LogEntry]:
         """Captured lines in the order they were written.
 
         Args:
@@ -163,7 +164,7 @@ class Executions:
             row = executions.find(conn, exec_id)
             return logs.read(conn, row.id, source=source, checkpoint=checkpoint, limit=limit)
 
-    def pending_waits(self, exec_id: str) -> list[PendingWait]:  # type: ignore[valid-type]
+    def pending_waits(self, exec_id: str) -> builtins.list[PendingWait]:
         """The questions an execution waits for, oldest first."""
         with self._open().snapshot() as conn:
             row = executions.find(conn, exec_id)
