@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import builtins
 import os
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Literal
+from itertools import islice
+from typing import Any, Literal, overload
 
-from kitaru import answers, codec, config, launch, spawn
+from kitaru import answers, clock, codec, config, launch, spawn
 from kitaru.client.artifacts import Artifacts
 from kitaru.errors import KitaruNotFoundError, KitaruStateError, KitaruUsageError
 from kitaru.models import (
@@ -137,6 +139,26 @@ class Executions:
             )
         return self.get(found[0].exec_id)
 
+    @overload
+    def logs(
+        self,
+        exec_id: str,
+        checkpoint: str | None = ...,
+        source: LogSource = ...,
+        *,
+        limit: int | None = ...,
+        follow: Literal[False] = ...,
+    ) -> builtins.list[LogEntry]: ...
+    @overload
+    def logs(
+        self,
+        exec_id: str,
+        checkpoint: str | None = ...,
+        source: LogSource = ...,
+        *,
+        limit: int | None = ...,
+        follow: Literal[True],
+    ) -> Iterator[LogEntry]: ...
     def logs(
         self,
         exec_id: str,
@@ -144,7 +166,8 @@ class Executions:
         source: LogSource = "step",
         *,
         limit: int | None = None,
-    ) -> builtins.list[LogEntry]:
+        follow: bool = False,
+    ) -> builtins.list[LogEntry] | Iterator[LogEntry]:
         """Captured lines in the order they were written.
 
         Args:
@@ -152,8 +175,10 @@ class Executions:
             checkpoint: only of the calls with this name, or of this call id.
             source: `step` for what user code wrote, `runner` for what its drivers did.
             limit: how many at most, from the first on.
+            follow: yield lines as they are stored, until the execution has ended.
 
         Raises:
+            KitaruNotFoundError: there is no such execution.
             KitaruUsageError: an argument cannot be right.
         """
         if source not in ("step", "runner"):
@@ -162,7 +187,25 @@ class Executions:
             raise KitaruUsageError(f"limit is {limit!r}; it must be at least 1.")
         with self._open().snapshot() as conn:
             row = executions.find(conn, exec_id)
-            return logs.read(conn, row.id, source=source, checkpoint=checkpoint, limit=limit)
+            if not follow:
+                return logs.read(conn, row.id, source=source, checkpoint=checkpoint, limit=limit)
+        return islice(self._follow(row, checkpoint, source), limit)
+
+    def _follow(self, row: Row, checkpoint: str | None, source: LogSource) -> Iterator[LogEntry]:
+        store, after, seen, never = self._open(), 0, -1, threading.Event()
+        while True:
+            if (version := store.version()) != seen:
+                seen = version
+                with store.snapshot() as conn:
+                    status = executions.at(conn, row.id).status
+                    found, after = logs.read_after(
+                        conn, row.id, after=after, source=source, checkpoint=checkpoint
+                    )
+                yield from found
+                if status.is_finished:
+                    return
+            else:
+                clock.wait(never, config.POLL_SECONDS)
 
     def pending_waits(self, exec_id: str) -> builtins.list[PendingWait]:
         """The questions an execution waits for, oldest first."""

@@ -57,27 +57,51 @@ def read(
     limit: int | None = None,
 ) -> list[LogEntry]:
     """The first `limit` lines in the order of their times; `checkpoint` is a name or a call id."""
-    sql = (
-        "SELECT at, level, source, call_id, message, module, filename, lineno FROM logs "
-        "WHERE execution = ? AND source = ?"
-    )
+    where, parameters = _conditions(execution, source, checkpoint)
+    rows = conn.execute(
+        f"{_SELECT}{where} ORDER BY at, id LIMIT ?",
+        (*parameters, -1 if limit is None else limit),
+    ).fetchall()
+    return [_entry(row) for row in rows]
+
+
+def read_after(
+    conn: sqlite3.Connection,
+    execution: int,
+    *,
+    after: int,
+    source: str,
+    checkpoint: str | None = None,
+) -> tuple[list[LogEntry], int]:
+    """The lines stored since a row, in the order they were stored, and the newest row's number."""
+    where, parameters = _conditions(execution, source, checkpoint)
+    rows = conn.execute(f"{_SELECT}{where} AND id > ? ORDER BY id", (*parameters, after)).fetchall()
+    return [_entry(row) for row in rows], rows[-1]["id"] if rows else after
+
+
+_SELECT = (
+    "SELECT id, at, level, source, call_id, message, module, filename, lineno FROM logs WHERE "
+)
+
+
+def _conditions(execution: int, source: str, checkpoint: str | None) -> tuple[str, list[object]]:
+    where = "execution = ? AND source = ?"
     parameters: list[object] = [execution, source]
     if checkpoint is not None:
         # A name covers all its calls (`name#2`, …); `$` is the character after `#`.
-        sql += " AND (call_id = ? OR (call_id >= ? || '#' AND call_id < ? || '$'))"
+        where += " AND (call_id = ? OR (call_id >= ? || '#' AND call_id < ? || '$'))"
         parameters += [checkpoint] * 3
-    sql += " ORDER BY at, id LIMIT ?"
-    rows = conn.execute(sql, (*parameters, -1 if limit is None else limit)).fetchall()
-    return [
-        LogEntry(
-            timestamp=clock.from_us(row["at"]),
-            level=row["level"],
-            source=row["source"],
-            checkpoint_name=row["call_id"] and ids.call_name(row["call_id"]),
-            message=row["message"],
-            module=row["module"],
-            filename=row["filename"],
-            lineno=row["lineno"],
-        )
-        for row in rows
-    ]
+    return where, parameters
+
+
+def _entry(row: sqlite3.Row) -> LogEntry:
+    return LogEntry(
+        timestamp=clock.from_us(row["at"]),
+        level=row["level"],
+        source=row["source"],
+        checkpoint_name=row["call_id"] and ids.call_name(row["call_id"]),
+        message=row["message"],
+        module=row["module"],
+        filename=row["filename"],
+        lineno=row["lineno"],
+    )
