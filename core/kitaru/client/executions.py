@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import os
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -16,7 +17,6 @@ from kitaru.client.artifacts import Artifacts
 from kitaru.errors import KitaruNotFoundError, KitaruStateError, KitaruUsageError
 from kitaru.models import (
     ArtifactRef,
-    CheckpointCall,
     Execution,
     ExecutionStatus,
     LogEntry,
@@ -57,10 +57,16 @@ class Executions:
             calls = journal.load(conn, row.id, exec_id=row.exec_id)
             found = artifacts.listing(conn, row.id, exec_id=row.exec_id)
         refs = tuple(self._artifacts.bound(artifact.model) for artifact in found)
+        produced: dict[str, builtins.list[ArtifactRef]] = defaultdict(builtins.list)
+        for ref in refs:
+            produced[ref.producing_call].append(ref)
         return replace(
             execution,
             checkpoints=tuple(
-                _with_artifacts(journal.call_model(call, exec_id=row.exec_id), refs)
+                replace(
+                    journal.call_model(call, exec_id=row.exec_id),
+                    artifacts=tuple(produced[call.call_id]),
+                )
                 for call in calls
             ),
             artifacts=refs,
@@ -348,11 +354,6 @@ class Executions:
             "root": spec["root"],
         }
         return self.get(spawn.spawn(request, cwd=spec["cwd"], home=self._home))
-
-
-def _with_artifacts(call: CheckpointCall, refs: tuple[ArtifactRef, ...]) -> CheckpointCall:
-    own = tuple(ref for ref in refs if ref.producing_call == call.call_id)
-    return replace(call, artifacts=own) if own else call
 
 
 def _pending(conn: Transaction, row: Row, wait: str, *, action: str) -> tuple[int, PendingWait]:

@@ -27,6 +27,7 @@ __all__ = [
     "leases",
     "logs",
     "open_store",
+    "sqlite_version",
     "waits",
 ]
 
@@ -64,3 +65,8 @@ def open_store(home: config.Home) -> Store:
         if store is None or store.is_stale():
             store = _stores[key] = Store(home, durability=config.durability())
         return store
+
+
+def sqlite_version() -> str:
+    """The release of the SQLite engine in use, such as `3.51.3`."""
+    return sqlite3.sqlite_version
