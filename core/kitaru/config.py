@@ -83,7 +83,13 @@ def find_home(explicit: str | os.PathLike[str] | None = None) -> Home:
         return _named(os.fspath(explicit), "explicit argument")
     if "KITARU_HOME" in os.environ:
         return _named(os.environ["KITARU_HOME"], "KITARU_HOME")
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        raise KitaruUsageError(
+            "The working directory no longer exists, so no project folder can be looked for. "
+            "Change to another directory, or set KITARU_HOME."
+        ) from None
     for folder in (here, *here.parents):
         if (folder / PROJECT_FOLDER).is_dir():
             return Home(folder / PROJECT_FOLDER, f"project folder {folder}")

@@ -9,6 +9,7 @@ process writes past Python (a crash report, a C library) goes to `runners/<exec_
 from __future__ import annotations
 
 import contextlib
+import contextlib
 import faulthandler
 import json
 import logging
@@ -35,9 +36,14 @@ def main() -> int:
     # Before user code, which may set another level.
     logging.getLogger().setLevel(logging.INFO)
     home = config.find_home()
+    # The caller watches too, but it may die first, and an import may block for ever.
+    late = threading.Timer(config.RUNNER_START_SECONDS, os._exit, [1])
+    late.daemon = True
+    late.start()
     try:
         store = open_store(home)
         flow = targets.load(request["target"], root=request.get("root")).definition
+        late.cancel()
         lease = _take(store, flow, request)
         driver = launch.driver(store, flow, lease)
     except KitaruError as exc:
@@ -46,8 +52,14 @@ def main() -> int:
     log = _keep_output(home, lease.exec_id)
     _answer(answer_to, {"exec_id": lease.exec_id})
     _serve(driver)
-    if log.stat().st_size == 0:
-        log.unlink()
+    ending = driver.ending
+    if ending is not None and ending.error is not None:
+        # The store does not tell why this driver left: it was overtaken, or could not write.
+        sys.stderr.write(f"{type(ending.error).__name__}: {ending.error}\n")
+        return 1
+    with contextlib.suppress(FileNotFoundError):  # a runner that overtook this one was here
+        if log.stat().st_size == 0:
+            log.unlink()
     return 0
 
 

@@ -68,6 +68,7 @@ class Executions:
                     artifacts=tuple(produced[call.call_id]),
                 )
                 for call in calls
+                if call.kind == "checkpoint"
             ),
             artifacts=refs,
             _client=self,
@@ -124,6 +125,11 @@ class Executions:
         with self._open().snapshot() as conn:
             page = executions.listing(conn, where, limit=limit, cursor=cursor)
         return Page([replace(each, _client=self) for each in page], page.next_cursor)
+
+    def status_counts(self) -> dict[ExecutionStatus, int]:
+        """How many executions are in each status; statuses without one are left out."""
+        with self._open().snapshot() as conn:
+            return executions.count_by_status(conn)
 
     def latest(
         self,
@@ -313,6 +319,18 @@ class Executions:
             KitaruStateError: it is running, or a selector fits no call or several.
             KitaruUsageError: an input or an override's key cannot be right.
         """
+        return self.replay_with(exec_id, from_=from_, overrides=overrides, flow_inputs=flow_inputs)
+
+    def replay_with(
+        self,
+        exec_id: str,
+        *,
+        from_: str,
+        overrides: Mapping[str, Any] | None = None,
+        flow_inputs: Mapping[str, Any] | None = None,
+    ) -> Execution:
+        """Like `replay`, with the flow inputs in a mapping, where any name can stand."""
+        flow_inputs = dict(flow_inputs or {})
         encoded = {
             key: codec.encode_any(value, path=key) for key, value in (overrides or {}).items()
         }

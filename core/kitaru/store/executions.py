@@ -56,7 +56,7 @@ _SUMMARY = (
     "SELECT id, executions.exec_id, flow_id, flow_name, status, status_reason, created_at, "
     "started_at, ended_at, stack_name, original_exec_id, parent_exec_id, tags, metadata, failure, "
     "spec, runner, host, pid, mark, expires_at, "
-    "(SELECT count(*) FROM calls WHERE execution = id) AS calls, "
+    "(SELECT count(*) FROM calls WHERE execution = id AND kind = 'checkpoint') AS calls, "
     "(SELECT count(*) FROM calls WHERE execution = id AND kind = 'checkpoint' "
     "AND result_size IS NOT NULL) + "
     "(SELECT count(*) FROM artifacts WHERE execution = id) AS artifacts "
@@ -165,6 +165,12 @@ def listing(
     rows = rows[:limit]
     next_cursor = f"{rows[-1]['created_at']}-{rows[-1]['id']}" if more else None
     return Page([_model(conn, row, detail=False) for row in rows], next_cursor)
+
+
+def count_by_status(conn: sqlite3.Connection) -> dict[ExecutionStatus, int]:
+    """How many executions are in each status; statuses without one are left out."""
+    rows = conn.execute("SELECT status, count(*) FROM executions GROUP BY status").fetchall()
+    return {ExecutionStatus(row[0]): row[1] for row in rows}
 
 
 def _conditions(where: Filter) -> tuple[list[str], list[Any]]:

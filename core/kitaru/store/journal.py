@@ -240,7 +240,7 @@ def call_model(record: CallRecord, *, exec_id: str) -> CheckpointCall:
     return CheckpointCall(
         call_id=record.call_id,
         name=ids.call_name(record.call_id),
-        checkpoint_type="wait" if record.kind == "wait" else record.type,
+        checkpoint_type=record.type,
         status=record.status,
         started_at=_time(record.started_at),
         ended_at=_time(record.ended_at),

@@ -1,0 +1,175 @@
+"""`kitaru executions` for steering: input, run, resume, retry, replay and cancel.
+
+Flows run in runner processes; these commands return once a runner has taken the execution.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kitaru.cli.command import Answer, Command, open_client
+from kitaru.cli.options import Json, json_object, json_value
+
+if TYPE_CHECKING:
+    from kitaru.client import KitaruClient
+    from kitaru.models import Execution
+
+
+def goes_on(client: KitaruClient, found: Execution) -> bool:
+    """Whether an execution needs no `resume`: it ended, needs an answer first, or is driven."""
+    if found.stalled:
+        return False
+    if found.pending_wait is not None or found.status != "waiting":
+        return True
+    return client.executions.continues(found.exec_id)
+
+
+@click.command("input", cls=Command)
+@click.argument("exec_id", metavar="ID")
+@click.option("--wait", help="The wait's name or id; the only one that is open by default.")
+@click.option("--value", type=json_value, metavar="JSON", help="The answer, as JSON.")
+@click.option("--abort", is_flag=True, help="Close the wait, which cancels the execution.")
+def input_(*, exec_id: str, wait: str | None, value: Json | None, abort: bool) -> Answer:
+    """Answer the question an execution waits for.
+
+    \b
+    Example:
+      kitaru executions input kr-4f1c --wait approve --value true
+    """
+    if (value is None) is not abort:
+        raise click.UsageError("Give either --value JSON or --abort.")
+    client = open_client()
+    name = _only_wait(client, exec_id) if wait is None else wait
+    if value is None:
+        return _outcome(
+            "Aborted wait for execution", client.executions.abort_wait(exec_id, wait=name)
+        )
+    exec_id = client.executions.input(exec_id, wait=name, value=value.value).exec_id
+    # Read last: a driver that took the answer may have finished since.
+    driven = client.executions.continues(exec_id)
+    found = client.executions.get(exec_id)
+    continues = driven or goes_on(client, found)
+    return _outcome("Resolved wait input for execution", found, continues_by_itself=continues)
+
+
+def _only_wait(client: KitaruClient, exec_id: str) -> str:
+    from kitaru.errors import KitaruStateError
+    from kitaru.models import move
+
+    waits = client.executions.pending_waits(exec_id)
+    if len(waits) == 1:
+        return waits[0].name
+    found = client.executions.get(exec_id)
+    if waits:
+        names = ", ".join(wait.name for wait in waits)
+        raise KitaruStateError(
+            f"Execution {found.exec_id} has several open waits: {names}. Choose one with --wait."
+        )
+    move("input", exec_id=found.exec_id, status=found.status)
+    raise KitaruStateError(
+        f"Execution {found.exec_id} has no open wait: its answer is already in. "
+        f"If it does not go on by itself, `kitaru executions resume {found.exec_id}`."
+    )
+
+
+@click.command("run", cls=Command)
+@click.argument("target")
+@click.option(
+    "--args", type=json_object, metavar="JSON", help="The flow's inputs, as a JSON object."
+)
+def run(target: str, args: dict[str, Any] | None) -> Answer:
+    """Start a flow, named as module:flow or path/to/file.py:flow.
+
+    \b
+    Example:
+      kitaru executions run agent.py:agent --args '{"topic": "dogs"}'
+    """
+    return _outcome("Started execution", open_client().executions.run(target, args))
+
+
+@click.command("resume", cls=Command)
+@click.argument("exec_id", metavar="ID")
+def resume(exec_id: str) -> Answer:
+    """Continue an execution that was answered, or whose runner died.
+
+    \b
+    Example:
+      kitaru executions resume kr-4f1c
+    """
+    return _outcome("Resumed execution", open_client().executions.resume(exec_id))
+
+
+@click.command("retry", cls=Command)
+@click.argument("exec_id", metavar="ID")
+def retry(exec_id: str) -> Answer:
+    """Run a failed execution again from where it failed.
+
+    \b
+    Example:
+      kitaru executions retry kr-4f1c
+    """
+    return _outcome("Retried execution", open_client().executions.retry(exec_id))
+
+
+@click.command("replay", cls=Command)
+@click.argument("exec_id", metavar="ID")
+@click.option(
+    "--from", "from_", metavar="NAME", required=True, help="The checkpoint to run again from."
+)
+@click.option(
+    "--args", type=json_object, metavar="JSON", help="Flow inputs to replace, as a JSON object."
+)
+@click.option(
+    "--overrides",
+    type=json_object,
+    metavar="JSON",
+    help='Results to replace, as a JSON object {"checkpoint.NAME": value}.',
+)
+def replay(
+    *,
+    exec_id: str,
+    from_: str,
+    args: dict[str, Any] | None,
+    overrides: dict[str, Any] | None,
+) -> Answer:
+    """Start a new execution that reuses the record of one up to a checkpoint.
+
+    \b
+    Example:
+      kitaru executions replay kr-4f1c --from draft --overrides '{"checkpoint.draft": "New"}'
+    """
+    found = open_client().executions.replay_with(
+        exec_id, from_=from_, overrides=overrides, flow_inputs=args
+    )
+    return _outcome("Replayed execution", found)
+
+
+@click.command("cancel", cls=Command)
+@click.argument("exec_id", metavar="ID")
+def cancel(exec_id: str) -> Answer:
+    """Stop an execution: at once, or at its next durable call while it is driven.
+
+    \b
+    Example:
+      kitaru executions cancel kr-4f1c
+    """
+    found = open_client().executions.cancel(exec_id)
+    # A driven execution still runs, until its driver has seen the request.
+    did = "Cancelled execution" if found.status == "cancelled" else "Cancelling execution"
+    return _outcome(did, found)
+
+
+def _outcome(did: str, found: Execution, **more: bool) -> Answer:
+    from kitaru import render
+    from kitaru.cli import views
+
+    continues = more.get("continues_by_itself", True)
+    return Answer(
+        json=lambda: {"item": render.summary(found), **more},
+        text=lambda: views.outcome(did, found, continues=continues),
+    )
+
+
+COMMANDS = (input_, run, resume, retry, replay, cancel)

@@ -1,0 +1,119 @@
+"""What every command is: a function from its parameters to an `Answer`, printed as text or JSON.
+
+`Command` adds `-o/--output` to each command, prints the answer, and reports a refusal (Kitaru's or
+the system's) on standard error with exit code 1. Commands themselves print nothing and choose no
+format.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kitaru.errors import KitaruError
+
+if TYPE_CHECKING:
+    from kitaru.client import KitaruClient
+
+REFUSED = 1
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command says; only the form that is asked for is made.
+
+    `error` is reported after the answer, for a command that can say something all the same.
+    """
+
+    json: Callable[[], Mapping[str, Any]]
+    text: Callable[[], str]
+    error: KitaruError | None = None
+
+
+def listed(items: Sequence[Any], **more: Any) -> dict[str, Any]:
+    """The JSON of an answer that is a list."""
+    return {"items": [*items], "count": len(items), **more}
+
+
+def open_client() -> KitaruClient:
+    """The client of the store that `kitaru status` names."""
+    from kitaru.client import KitaruClient
+
+    return KitaruClient()
+
+
+class Command(click.Command):
+    """A command whose function returns an `Answer`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(
+            click.Option(
+                ["-o", "--output"],
+                type=click.Choice(["text", "json"]),
+                default="text",
+                show_default=True,
+                help="How to print the answer.",
+            )
+        )
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Run the command, print what it answers, and exit with 1 where it is refused."""
+        output, command = ctx.params.pop("output"), path_of(ctx)
+        try:
+            answer: Answer = super().invoke(ctx)
+            if output == "json":
+                click.echo(_document({"command": command, **answer.json()}))
+            else:
+                click.echo(answer.text())
+            if answer.error is not None:
+                raise answer.error
+        except KitaruError as exc:
+            report(type(exc).__name__, str(exc), command=command, output=output)
+            ctx.exit(REFUSED)
+        except BrokenPipeError:
+            raise  # whoever read the answer has seen enough
+        except OSError as exc:
+            # The process's edge: a full disk or a folder that is gone is no fault of Kitaru's.
+            message = f"The system refused: {exc}. Check the folder or file, and try again."
+            report("KitaruBackendError", message, command=command, output=output)
+            ctx.exit(REFUSED)
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+    group_class = type
+
+
+def path_of(ctx: click.Context) -> str:
+    """The command as JSON names it: `executions.list`."""
+    program, *path = ctx.command_path.split()
+    return ".".join(path) or program
+
+
+def report(error_type: str, message: str, *, command: str, output: str) -> None:
+    """Say on standard error what went wrong."""
+    from kitaru.render import safe_text
+
+    message = safe_text(message)
+    if output == "json":
+        error = {"type": error_type, "message": message}
+        click.echo(_document({"command": command, "error": error}), err=True)
+    else:
+        click.echo(f"Error: {message}", err=True)
+
+
+def _document(data: Mapping[str, Any]) -> str:
+    encoding = getattr(sys.stdout, "encoding", None) or ""
+    readable = encoding.lower() in ("utf-8", "utf8")
+    return json.dumps(data, indent=2, ensure_ascii=not readable, allow_nan=False)

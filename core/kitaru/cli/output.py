@@ -1,0 +1,54 @@
+"""The building blocks of text answers: titled fields, tables, times, and lines that stay lines.
+
+Whatever came from user code goes through `line` or `block`, so that it can neither steer a
+terminal nor pass for a field of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+NOT_AVAILABLE = "not available"
+
+
+def fields(title: str, pairs: Iterable[tuple[str, Any]]) -> str:
+    """A title and one indented `name: value` a line."""
+    return "\n".join([title, *(f"  {name}: {line(str(value))}" for name, value in pairs)])
+
+
+def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], *, none: str) -> str:
+    """A title and an indented table; without rows, the line that says so."""
+    if not rows:
+        return f"{title}\n  {none}: none found"
+    cells = [[line(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
+    shown = [headings, ["-" * width for width in widths], *cells]
+    return "\n".join([title, *(_row(row, widths) for row in shown)])
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+    return f"  {'   '.join(padded)}".rstrip()
+
+
+def line(text: str) -> str:
+    """Text on one line, with everything escaped that is not plainly visible."""
+    from kitaru.render import safe_text
+
+    return safe_text(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def block(text: str, *, indent: str = "") -> str:
+    """Text on as many lines as it has, with control characters escaped."""
+    from kitaru.render import safe_text
+
+    return "\n".join(indent + each for each in safe_text(text).split("\n"))
+
+
+def moment(time: datetime | None, *, separator: str = "T", missing: str = NOT_AVAILABLE) -> str:
+    """A UTC time to the second, with its zone."""
+    if time is None:
+        return missing
+    return time.strftime(f"%Y-%m-%d{separator}%H:%M:%SZ")

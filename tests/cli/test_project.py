@@ -1,0 +1,106 @@
+"""`kitaru status` and `kitaru init`."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from kitaru.cli import project
+from kitaru.version import VERSION
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory without a store."""
+    path = tmp_path / "project"
+    path.mkdir()
+    monkeypatch.chdir(path)
+    return path
+
+
+def test_status_does_not_make_the_store_it_looks_for(cli, monkeypatch, tmp_path):
+    home = tmp_path / "not" / "there"
+    monkeypatch.setenv("KITARU_HOME", str(home))
+    text = cli.good("status")
+    assert text.startswith(f"Kitaru status\n  SDK version: {VERSION}\n")
+    assert f"\n  Store: {home / 'kitaru.db'}\n  Chosen by: KITARU_HOME\n  Exists: no" in text
+    assert "\n  Writable: yes\n  Durability: full\n" in text
+    item = cli.json("status").item
+    assert (item["exists"], item["writable"], item["executions"]) == (False, True, None)
+    assert not (tmp_path / "not").exists()
+
+
+def test_status_counts_executions(cli, monkeypatch):
+    cli.completed(topic="a")
+    cli.completed(topic="b")
+    cli.waiting()
+    monkeypatch.setattr(project.config, "MAX_PAGE", 2)
+    result = cli.json("status")
+    assert result.document["command"] == "status"
+    counts = result.item["executions"]
+    assert {name: n for name, n in counts.items() if n} == {"waiting": 1, "completed": 2}
+    assert "\n  Executions: 1 waiting, 2 completed" in cli.good("status")
+
+
+@pytest.mark.parametrize(("engine", "noted"), [("3.51.2", True), ("3.51.3", False), ("3.9", True)])
+def test_status_notes_an_engine_with_the_wal_reset_bug(cli, monkeypatch, engine, noted):
+    monkeypatch.setattr("kitaru.store.sqlite_version", lambda: engine)
+    item = cli.json("status").item
+    assert item["sqlite_version"] == engine
+    assert ("3.51.3" in (item["sqlite_note"] or "")) is noted
+    assert ("\n  Note: " in cli.good("status")) is noted
+
+
+def test_status_of_a_damaged_store_says_what_it_can_and_fails(cli):
+    (cli.home / "kitaru.db").write_bytes(b"not a database" * 1000)
+    result = cli("status")
+    assert result.code == 1
+    assert "\n  Exists: yes\n" in result.out
+    assert "\n  Executions: not available\n" in result.out
+    assert "damaged" in result.err
+    assert '"KitaruCorruptionError"' in cli.json("status").err
+
+
+def test_status_refuses_a_setting_that_cannot_be_right(cli, monkeypatch):
+    monkeypatch.setenv("KITARU_DURABILITY", "maybe")
+    assert cli.json("status").error["type"] == "KitaruUsageError"
+
+
+def test_init_makes_a_store_of_the_projects_own(cli, folder, monkeypatch):
+    monkeypatch.delenv("KITARU_HOME")
+    text = cli.good("init")
+    made = folder / ".kitaru"
+    assert text == f"Initialized Kitaru project in {folder}\n  Created {made}\n"
+    assert stat.S_IMODE(made.stat().st_mode) == 0o700
+    assert (made / ".gitignore").read_text() == "*\n"
+    (folder / "deeper").mkdir()
+    monkeypatch.chdir(folder / "deeper")
+    item = cli.json("status").item
+    assert (item["home"], item["home_source"]) == (str(made), f"project folder {folder}")
+
+
+def test_init_again_changes_nothing(cli, folder, monkeypatch):
+    monkeypatch.delenv("KITARU_HOME")
+    assert cli.json("init").item["created"] is True
+    (folder / ".kitaru" / ".gitignore").write_text("mine\n")
+    result = cli.json("init")
+    assert result.document["command"] == "init"
+    assert (result.item["created"], result.item["in_use"]) == (False, True)
+    assert (folder / ".kitaru" / ".gitignore").read_text() == "mine\n"
+    assert f"  Kept {folder / '.kitaru'}\n" in cli.good("init")
+
+
+def test_init_says_when_another_store_is_used_all_the_same(cli, folder):
+    text = cli.good("init")
+    assert text.endswith(f"\n  Not in use: KITARU_HOME names {cli.home}\n")
+    assert cli.json("init").item["in_use"] is False
+
+
+def test_init_is_refused_where_the_name_is_taken(cli, folder):
+    (folder / ".kitaru").write_text("a file")
+    refused = cli.json("init")
+    assert refused.code == 1
+    assert refused.error["type"] == "KitaruBackendError"
+    assert (folder / ".kitaru").read_text() == "a file"
