@@ -169,10 +169,13 @@ def check_current(conn: sqlite3.Connection, path: Path) -> None:
 
 
 def ensure(conn: sqlite3.Connection, path: Path) -> None:
-    """Bring a file to the current schema; the caller holds the write lock."""
-    if check(conn, path) == SCHEMA_VERSION:
+    """Bring a file to the current schema and mode; the caller holds the write lock."""
+    current = check(conn, path) == SCHEMA_VERSION
+    # A restored copy has the schema but not the mode.
+    if conn.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        conn.execute("PRAGMA journal_mode=WAL")
+    if current:
         return
-    conn.execute("PRAGMA journal_mode=WAL")
     conn.execute("BEGIN IMMEDIATE")
     try:
         _migrate(conn)
