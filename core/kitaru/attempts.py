@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from kitaru import capture, clock, codec, config, context, failures, inputs
 from kitaru.context import CallRequest, CallScope, Unwind
@@ -37,6 +37,8 @@ class Drive(Protocol):
     ) -> None: ...
     def watch(self, running: RunningCall) -> None: ...
     def pause(self, seconds: float) -> None: ...
+    def check(self) -> None: ...
+    def halt(self, unwind: Unwind) -> NoReturn: ...
 
 
 @dataclass(slots=True)
@@ -71,6 +73,7 @@ def run(drive: Drive, step: Step, request: CallRequest) -> Recorded:
     earlier = tuple(_interrupted(attempt) for attempt in step.attempts)
     tried = 0 if step.reopened else sum(_counts(attempt) for attempt in earlier)
     while True:
+        drive.check()  # a submitted call may have stood in the queue for long
         scope = CallScope(drive.exec_id, step.call_id, len(earlier) + 1, clock.now_us())
         running = RunningCall(step, request, scope, earlier, clock.monotonic())
         drive.watch(running)
@@ -133,8 +136,8 @@ def _commit(
         ended_at=None if again else attempts[-1].ended_at,
         metadata=scope.metadata,
         failure=None if again else failure,
-        # The only attempt of a simple call is told by its own row.
-        attempts=attempts if len(attempts) > 1 or again else (),
+        # The only attempt of a simple call is told by its own row, unless a retry may empty that.
+        attempts=attempts if len(attempts) > 1 or failure is not None else (),
     )
     with drive.ledger.commit() as conn:
         drive.put(conn, record, step=step, result=result)
@@ -145,11 +148,14 @@ def _commit(
 def record_override(drive: Drive, step: Step, request: CallRequest) -> Recorded:
     """Record the value a replay puts in a call's place, as the type the checkpoint declares."""
     assert step.override is not None
-    value = codec.decode(step.override, types=request.returns, path=step.call_id)
-    value = inputs.conform(
-        value, request.returns_annotation(), what=f"Override of {step.call_id!r}"
-    )
-    data = codec.encode(value, types=request.returns, path=step.call_id)
+    what = f"Override of {step.call_id!r}"
+    try:
+        value = codec.decode(step.override, types=request.returns, path=what)
+        value = inputs.conform(value, request.returns_annotation(), what=what)
+        data = codec.encode(value, types=request.returns, path=what)
+    except (KitaruUsageError, KitaruSerializationError) as exc:
+        # Not the flow's to catch: it would go on without the value it was to get.
+        drive.halt(Unwind("refused", exc))
     now = clock.now_us()
     record = replace(
         _record(step, request, CallStatus.COMPLETED, started_at=now, ended_at=now),

@@ -21,6 +21,7 @@ from kitaru.store.logs import LogRecord
 _installed = threading.Lock()
 _LEVELS = {"stdout": "INFO", "stderr": "WARNING"}
 _FRAMES_TO_LOGGING = 16
+_inside = threading.local()
 
 
 def install() -> None:
@@ -72,8 +73,10 @@ class _RecordFactory:
         self._inner = inner
 
     def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
-        record: logging.LogRecord = self._inner(*args, **kwargs)
-        if context.current_driver.get() is not None:
+        with _outermost() as first:
+            record: logging.LogRecord = self._inner(*args, **kwargs)
+        # A record that is received from elsewhere is made without a level, and filled later.
+        if first and record.levelno is not None and context.current_driver.get() is not None:
             note(
                 record.levelname,
                 _text(record),
@@ -103,12 +106,12 @@ class _Tee:
         self._open = threading.local()
 
     def write(self, text: str) -> int:
-        driver = context.current_driver.get()
-        if driver is not None and isinstance(text, str):
-            frame = sys._getframe(1)
-            if not _from_logging(frame):
+        frame = sys._getframe(1)
+        with _outermost() as first:
+            in_flow = context.current_driver.get() is not None and isinstance(text, str)
+            if first and in_flow and not _from_logging(frame):
                 self._feed(text, frame)
-        return self._stream.write(text)
+            return self._stream.write(text)
 
     def writelines(self, lines: Any) -> None:
         for line in lines:
@@ -126,11 +129,18 @@ class _Tee:
                 lineno=frame.f_lineno,
             )
 
-    def finish(self) -> None:
-        """Note a last line that was not ended."""
-        rest, self._open.text = getattr(self._open, "text", ""), ""
+    def take(self) -> str:
+        """The start of a line that was not ended yet; the next one starts anew."""
+        text: str = getattr(self._open, "text", "")
+        self._open.text = ""
+        return text
+
+    def put_back(self, text: str) -> None:
+        """Note a last line that was not ended, and go on with a line taken before."""
+        rest = self.take()
         if rest:
             note(self._level, rest)
+        self._open.text = text
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -141,13 +151,25 @@ class _Tee:
 
 @contextlib.contextmanager
 def lines() -> Iterator[None]:
-    """While user code runs: at its end, a line without its newline is noted too."""
+    """While user code runs: its lines are its own, and a last one without newline is noted too."""
+    tees = [each for each in (sys.stdout, sys.stderr) if isinstance(each, _Tee)]
+    begun = [each.take() for each in tees]
     try:
         yield
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, _Tee):
-                stream.finish()
+        for tee, text in zip(tees, begun, strict=True):
+            tee.put_back(text)
+
+
+@contextlib.contextmanager
+def _outermost() -> Iterator[bool]:
+    """Whether no other tee or factory of ours, wrapped by somebody else's, is at this line."""
+    first = not getattr(_inside, "active", False)
+    _inside.active = True
+    try:
+        yield first
+    finally:
+        _inside.active = not first
 
 
 def _from_logging(frame: types.FrameType | None) -> bool:

@@ -9,21 +9,28 @@ running its `__init__`. One that cannot be recorded exactly reaches the flow as
 
 from __future__ import annotations
 
+import os
 import traceback as tracebacks
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from kitaru import codec, config
-from kitaru.errors import FailureOrigin, KitaruError, KitaruSerializationError, KitaruUserCodeError
+from kitaru.errors import (
+    FailureOrigin,
+    KitaruError,
+    KitaruSerializationError,
+    KitaruUserCodeError,
+)
 
-_PACKAGE = str(Path(__file__).parent)
+_PACKAGE = str(Path(__file__).parent) + os.sep
 
 
 def describe(exc: BaseException, *, origin: FailureOrigin | None = None) -> dict[str, Any]:
     """A failure as it is stored: message, type, traceback without locals, origin, state."""
     if origin is None:
-        origin = FailureOrigin.RUNTIME if isinstance(exc, KitaruError) else FailureOrigin.USER_CODE
+        of_user = isinstance(exc, KitaruUserCodeError) or not isinstance(exc, KitaruError)
+        origin = FailureOrigin.USER_CODE if of_user else FailureOrigin.RUNTIME
     failure: dict[str, Any] = {
         "message": f"{_short_name(type(exc))}: {_text(exc)}".removesuffix(": "),
         "exception_type": _short_name(type(exc)),
@@ -54,12 +61,17 @@ def _state(exc: BaseException) -> str | None:
     if not isinstance(exc, Exception):
         return None
     try:
-        encoded = codec.encode([list(exc.args), vars(exc)], path="exception").decode()
+        encoded = codec.encode([_arguments(exc), vars(exc)], path="exception").decode()
     except KitaruSerializationError:
         return None
     # Notes and state outside args and attributes would be lost: then it is not the same exception.
     restored = _restore({"type": _full_name(type(exc)), "state": encoded})
     return encoded if restored is not None and _text(restored) == _text(exc) else None
+
+
+def _arguments(exc: Exception) -> list[Any]:
+    # An OSError keeps the file's name out of its args.
+    return list(OSError.__reduce__(exc)[1] if isinstance(exc, OSError) else exc.args)
 
 
 def _restore(recorded: dict[str, str]) -> Exception | None:
@@ -68,9 +80,10 @@ def _restore(recorded: dict[str, str]) -> Exception | None:
         return None
     cls = found[0]
     args, attributes = codec.decode(recorded["state"].encode(), path="exception")
+    builtin: Any = next(base for base in cls.__mro__ if base.__module__ == "builtins")
     try:
         exc = cls.__new__(cls, *args)
-        exc.args = tuple(args)
+        builtin.__init__(exc, *args)  # fills what built-in exceptions keep outside of Python
         vars(exc).update(attributes)
     except Exception:  # a class of the user's that cannot be made this way
         return None

@@ -115,11 +115,13 @@ class CheckpointGroup(Generic[R]):
             return_exceptions: put exceptions in the list instead of raising the first.
         """
         outcomes: list[Any] = []
-        first: BaseException | None = None
+        first: Exception | None = None
         for future in self._futures:
-            exc = future.exception()
-            first = first or exc
-            outcomes.append(future.result() if exc is None else exc)
+            try:
+                outcomes.append(future.result())
+            except Exception as exc:  # of user code's; raised when all have ended
+                first = first or exc
+                outcomes.append(exc)
         if first is not None and not return_exceptions:
             raise first
         return outcomes

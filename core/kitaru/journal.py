@@ -67,7 +67,7 @@ class Journal:
         self._exec_id = exec_id
         self._lock = threading.Lock()
         self._records = {record.seq: record for record in records}
-        self._places = {r.call_id: r.seq for r in self._records.values() if r.is_recorded}
+        self._places = {r.call_id: r.seq for r in self._records.values() if _binds(r)}
         self._plan = plan
         self._original_id = original_id
         self._original = {record.seq: record for record in original}
@@ -85,17 +85,20 @@ class Journal:
             self._counts[name] += 1
             call_id = ids.call_id(name, self._counts[name])
             record = self._records.get(self._position)
-            if record is not None and record.is_recorded:
+            if record is not None and _binds(record):
                 self._compare(record, call_id=call_id, kind=kind, digest=digest, shown=shown)
+            if record is not None and record.is_recorded:
                 if record.original_call_id is None:
                     self._runs_fresh = True
                 return self._step(call_id, kind, record=record)
-            if call_id in self._places:
-                self._diverge(
-                    f"recorded as call {self._places[call_id]}", f"{call_id}({shown})", call_id
-                )
+            if self._places.get(call_id, self._position) != self._position:
+                place = f"{call_id} as call {self._places[call_id]}"
+                self._diverge(place, f"{call_id}({shown})", call_id)
             earlier = record if record is not None and record.call_id == call_id else None
             override = self._plan.overrides.get(call_id) if self._plan else None
+            # What a retry has opened again runs: reusing it would bring the same failure back.
+            reopened = earlier is not None and earlier.status is CallStatus.PENDING
+            self._runs_fresh = self._runs_fresh or reopened
             reuse = None
             if override is None:
                 reuse = self._reusable(call_id, kind=kind, digest=digest)
@@ -114,10 +117,19 @@ class Journal:
 
     def close(self) -> None:
         """The flow has returned: every recorded call must have been made again."""
-        left = [r for r in self._records.values() if r.seq > self._position and r.is_recorded]
+        left = [r for r in self._records.values() if r.seq > self._position and _binds(r)]
         if left:
             first = min(left, key=lambda record: record.seq)
             self._diverge(_shown(first), "the end of the flow", first.call_id)
+
+    def unreached(self) -> str | None:
+        """A note on overrides for calls that were never made; `None` where there are none."""
+        left = []
+        for call_id in self._plan.overrides if self._plan else ():
+            name, _, number = call_id.partition("#")
+            if self._counts[name] < int(number or 1):
+                left.append(repr(call_id))
+        return f"Not called in this replay, so not replaced: {', '.join(left)}." if left else None
 
     def _step(
         self,
@@ -143,14 +155,13 @@ class Journal:
             reopened=earlier is not None and earlier.status is CallStatus.PENDING,
             override=override,
             reuse=reuse,
-            original=self._original_of(override),
+            original=self._original_of(call_id, override),
         )
 
-    def _original_of(self, override: bytes | None) -> str | None:
-        replaced = self._original.get(self._position)
-        if override is None or replaced is None or self._original_id is None:
+    def _original_of(self, call_id: str, override: bytes | None) -> str | None:
+        if override is None or self._original_id is None:
             return None
-        return ids.qualified(self._original_id, replaced.call_id)
+        return ids.qualified(self._original_id, call_id)
 
     def _reusable(self, call_id: str, *, kind: CallKind, digest: bytes) -> CallRecord | None:
         if self._plan is None or self._runs_fresh:
@@ -189,6 +200,11 @@ class Journal:
             status=ExecutionStatus.FAILED,
             failure_origin=FailureOrigin.DIVERGENCE,
         )
+
+
+def _binds(record: CallRecord) -> bool:
+    # An open question binds too: its answer may have come, and must not answer another one.
+    return record.is_recorded or record.kind == "wait"
 
 
 def _shown(record: CallRecord) -> str:

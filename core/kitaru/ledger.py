@@ -119,7 +119,7 @@ class Ledger:
         """
         with self.commit() as conn:
             execution = self.lease.execution
-            if self.cancelled:
+            if self.cancelled and action != "cancel":
                 action, reason, result, failure = "cancel", "Cancelled.", None, None
             row = executions.at(conn, execution)
             executions.set_outcome(conn, execution, result=result, failure=failure)

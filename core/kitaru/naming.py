@@ -45,7 +45,12 @@ def refuse_async(fn: Callable[..., Any], *, what: str) -> None:
     """
     import inspect
 
-    if inspect.iscoroutinefunction(fn) or inspect.isgeneratorfunction(fn):
+    kinds = (
+        inspect.iscoroutinefunction,
+        inspect.isgeneratorfunction,
+        inspect.isasyncgenfunction,
+    )
+    if any(is_kind(fn) for is_kind in kinds):
         raise KitaruUsageError(
             f"@{what} {fn.__qualname__}: only plain functions can be recorded; "
             "run the coroutine or collect the generator inside a plain function."

@@ -62,7 +62,7 @@ def make_plan(
     places = [start.seq]
     for key, data in overrides.items():
         selector = key.removeprefix(_OVERRIDE_PREFIX)
-        if selector == key or not selector:
+        if selector == key or not selector.strip():
             raise KitaruUsageError(
                 f"Override {key!r} is not of the form 'checkpoint.<name or call id>'. "
                 "Waits are asked anew in a replay; flow inputs are given as arguments."
@@ -71,6 +71,10 @@ def make_plan(
         if record.kind != "checkpoint":
             raise KitaruUsageError(
                 f"Override {key!r} names a wait; only checkpoints can be replaced."
+            )
+        if record.call_id in chosen:
+            raise KitaruUsageError(
+                f"Override {key!r} replaces {record.call_id!r} a second time; give one of them."
             )
         chosen[record.call_id] = data
         places.append(record.seq)

@@ -9,7 +9,6 @@ process writes past Python (a crash report, a C library) goes to `runners/<exec_
 from __future__ import annotations
 
 import contextlib
-import contextlib
 import faulthandler
 import json
 import logging
@@ -55,6 +54,7 @@ def main() -> int:
     ending = driver.ending
     if ending is not None and ending.error is not None:
         # The store does not tell why this driver left: it was overtaken, or could not write.
+        _keep_output(home, lease.exec_id)  # its overtaker may have removed the empty file
         sys.stderr.write(f"{type(ending.error).__name__}: {ending.error}\n")
         return 1
     with contextlib.suppress(FileNotFoundError):  # a runner that overtook this one was here

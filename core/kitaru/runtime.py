@@ -35,6 +35,12 @@ from kitaru.store import Lease, Store, Transaction, artifacts, executions, journ
 from kitaru.store.journal import CallKind, CallRecord
 from kitaru.store.logs import LogRecord
 
+_ORIGINS = {
+    "diverged": FailureOrigin.DIVERGENCE,
+    "damaged": FailureOrigin.BACKEND,
+    "refused": FailureOrigin.RUNTIME,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -136,7 +142,7 @@ class Driver:
                     self.check()
                     self._journal.close()
                 data = codec.encode(value, types=self._returns, path="result")
-                return self._finish("complete", result=data)
+                return self._finish("complete", result=data, reason=self._journal.unreached())
             except Unwind as unwind:
                 return self._end(self._halted or unwind)
             except BaseException as exc:  # user code: whatever it raises ends the execution
@@ -183,12 +189,8 @@ class Driver:
                 self.ledger.finish("cancel", reason="Cancelled.")
             elif unwind.why == "stopped":
                 self.ledger.release()
-            elif unwind.why == "diverged":
-                assert unwind.error is not None
-                return self._fail(unwind.error, FailureOrigin.DIVERGENCE)
-            elif unwind.why == "damaged":
-                assert unwind.error is not None
-                return self._fail(unwind.error, FailureOrigin.BACKEND)
+            elif unwind.error is not None and unwind.why in _ORIGINS:
+                return self._fail(unwind.error, _ORIGINS[unwind.why])
             elif unwind.why == "lost" and self.ledger.was_cancelled():
                 return Ending("cancel")
         except KitaruError as exc:

@@ -92,11 +92,12 @@ def _type(schema: Any, *, name: str) -> tuple[dict[str, Any] | None, Any]:
     if schema is None:
         return None, lambda data: None
     from pydantic import PydanticUserError, TypeAdapter
+    from pydantic_core import SchemaError
 
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(schema)
         return adapter.json_schema(), adapter.validate_json
-    except (PydanticUserError, TypeError, NameError) as exc:
+    except (PydanticUserError, SchemaError, TypeError, NameError) as exc:
         reason = str(exc).splitlines()[0]
         raise KitaruUsageError(
             f"wait {name!r}: {schema!r:.80} cannot be described as JSON Schema ({reason}). Use a "

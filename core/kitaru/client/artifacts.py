@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from kitaru import codec, ids
-from kitaru.errors import KitaruNotFoundError
+from kitaru.errors import KitaruNotFoundError, KitaruUsageError
 from kitaru.models import ArtifactRef
 from kitaru.store import Store, Transaction, artifacts, executions
 from kitaru.store.executions import Row
@@ -39,7 +39,10 @@ class Artifacts:
 
         Raises:
             KitaruNotFoundError: there is no such execution.
+            KitaruUsageError: `limit` is not a number from 1 on.
         """
+        if limit is not None and (type(limit) is not int or limit < 1):
+            raise KitaruUsageError(f"limit is {limit!r}; it must be at least 1.")
         with self._open().snapshot() as conn:
             row = executions.find(conn, exec_id)
             found = artifacts.listing(conn, row.id, exec_id=row.exec_id)

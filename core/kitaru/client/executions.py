@@ -101,17 +101,11 @@ class Executions:
         Raises:
             KitaruUsageError: an argument cannot be right.
         """
-        if (
-            isinstance(limit, bool)
-            or not isinstance(limit, int)
-            or not 1 <= limit <= config.MAX_PAGE
-        ):
+        if type(limit) is not int or not 1 <= limit <= config.MAX_PAGE:
             raise KitaruUsageError(f"limit is {limit!r}; it must be from 1 to {config.MAX_PAGE}.")
         for name, time in (("since", since), ("until", until)):
-            if time is not None and time.tzinfo is None:
-                raise KitaruUsageError(
-                    f"{name} is {time.isoformat()} without a time zone; give one."
-                )
+            if time is not None and getattr(time, "tzinfo", None) is None:
+                raise KitaruUsageError(f"{name} is {time!s}; give a datetime with a time zone.")
         if isinstance(tags, str):
             raise KitaruUsageError(f"tags is the text {tags!r}; give a list of tags.")
         where = Filter(
@@ -195,7 +189,7 @@ class Executions:
         """
         if source not in ("step", "runner"):
             raise KitaruUsageError(f"source is {source!r}; use 'step' or 'runner'.")
-        if limit is not None and (isinstance(limit, bool) or limit < 1):
+        if limit is not None and (type(limit) is not int or limit < 1):
             raise KitaruUsageError(f"limit is {limit!r}; it must be at least 1.")
         with self._open().snapshot() as conn:
             row = executions.find(conn, exec_id)
@@ -239,7 +233,8 @@ class Executions:
             value: the answer, as JSON data or as the schema's type.
 
         Raises:
-            KitaruStateError: the execution does not wait, or not for this.
+            KitaruNotFoundError: there is no such execution, or it has not asked this.
+            KitaruStateError: the execution does not wait, or no longer for this.
             KitaruWaitValidationError: the answer does not fit the schema; the wait stays open.
         """
         data = answers.encode(value, wait=wait)
@@ -254,7 +249,8 @@ class Executions:
         """Close a wait without an answer, which cancels the execution.
 
         Raises:
-            KitaruStateError: the execution does not wait, or not for this.
+            KitaruNotFoundError: there is no such execution, or it has not asked this.
+            KitaruStateError: the execution does not wait, or no longer for this.
         """
         with self._open().write() as conn:
             row = executions.find(conn, exec_id)
@@ -389,7 +385,9 @@ def _pending(conn: Transaction, row: Row, wait: str, *, action: str) -> tuple[in
             f"If it does not go on by itself, `kitaru executions resume {row.exec_id}`."
         )
     names = ", ".join(each.name for _, each in asked)
-    raise KitaruStateError(f"Execution {row.exec_id} has no open wait {wait!r}. Open: {names}.")
+    made = [call.call_id for call in journal.load(conn, row.id, exec_id=row.exec_id)]
+    error = KitaruStateError if wait.rpartition("/")[2] in made else KitaruNotFoundError
+    raise error(f"Execution {row.exec_id} has no open wait {wait!r}. Open: {names}.")
 
 
 def _cancel(conn: Transaction, row: Row, *, action: str, reason: str) -> None:

@@ -157,10 +157,12 @@ def translated(path: Path) -> Iterator[None]:
     """Let SQLite's errors out as Kitaru's, with the file and the next step."""
     try:
         yield
-    except sqlite3.Error as exc:
+    except (sqlite3.Error, UnicodeDecodeError) as exc:
         code = getattr(exc, "sqlite_errorcode", None)
         primary = code & 0xFF if isinstance(code, int) else None
-        if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        # Damaged text: in a row, or in a schema that SQLite's own message quotes.
+        undecodable = isinstance(exc, UnicodeDecodeError) or "decode to UTF-8" in str(exc)
+        if undecodable or primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise KitaruCorruptionError(
                 f"The store {path} is damaged ({exc}). Nothing was written. Restore it from a "
                 "backup, or move it away and start a new one."
