@@ -128,7 +128,7 @@ class Demo:
         answer = await self.call(
             "kitaru_executions_input", exec_id=exec_id, wait="approve", value={"approve": True}
         )
-        expect(answer["continues"] is False, "A dead runner was said to continue.")
+        expect(answer["continues_by_itself"] is False, "A dead runner was said to continue.")
         say("kitaru_executions_input", "approved; the server says it does not continue by itself")
         resume = command("executions", "resume", exec_id)
         await anyio.to_thread.run_sync(run, resume, ROOT, self.home)
@@ -180,7 +180,7 @@ class Demo:
         answer = await self.call(
             "kitaru_executions_input", exec_id=new_id, wait="approve", value={"approve": True}
         )
-        expect(answer["continues"], "A living runner was said not to continue.")
+        expect(answer["continues_by_itself"], "A living runner was said not to continue.")
         say("kitaru_executions_input", "approved; its runner is alive and continues by itself")
         ended = await self.until(new_id, "completed")
         expect(ended["original_exec_id"] == exec_id, "The replay does not name its original.")

@@ -35,8 +35,7 @@ def load(target: str, *, root: str | None = None) -> Any:
             f"{target!r} is not a target; write 'module:flow' or 'path/to/file.py:flow'."
         )
     folder = Path(root).absolute() if root is not None else Path.cwd()
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+    _import_first_from(folder)
     module = _import(place, folder, target)
     found: Any = module
     for part in attribute.split("."):
@@ -73,8 +72,7 @@ def _import_file(path: Path) -> ModuleType:
     while (root / "__init__.py").exists():
         parts.insert(0, root.name)
         root = root.parent
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
+    _import_first_from(root)
     name = ".".join(parts)
     known = sys.modules.get(name)
     if known is not None and _is_file(known, path):
@@ -97,6 +95,11 @@ def _import_file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def _import_first_from(folder: Path) -> None:
+    # Moved to the front: a module of the same name further on must not win.
+    sys.path[:] = [str(folder), *(entry for entry in sys.path if entry != str(folder))]
 
 
 def _is_file(module: ModuleType, path: Path) -> bool:

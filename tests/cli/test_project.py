@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from kitaru.cli import project
 from kitaru.version import VERSION
 
 
@@ -32,11 +31,10 @@ def test_status_does_not_make_the_store_it_looks_for(cli, monkeypatch, tmp_path)
     assert not (tmp_path / "not").exists()
 
 
-def test_status_counts_executions(cli, monkeypatch):
+def test_status_counts_executions(cli):
     cli.completed(topic="a")
     cli.completed(topic="b")
     cli.waiting()
-    monkeypatch.setattr(project.config, "MAX_PAGE", 2)
     result = cli.json("status")
     assert result.document["command"] == "status"
     counts = result.item["executions"]
@@ -46,7 +44,7 @@ def test_status_counts_executions(cli, monkeypatch):
 
 @pytest.mark.parametrize(("engine", "noted"), [("3.51.2", True), ("3.51.3", False), ("3.9", True)])
 def test_status_notes_an_engine_with_the_wal_reset_bug(cli, monkeypatch, engine, noted):
-    monkeypatch.setattr("kitaru.store.sqlite_version", lambda: engine)
+    monkeypatch.setattr("kitaru.client.about.sqlite_version", lambda: engine)
     item = cli.json("status").item
     assert item["sqlite_version"] == engine
     assert ("3.51.3" in (item["sqlite_note"] or "")) is noted

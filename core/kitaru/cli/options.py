@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NoReturn
 
 import click
 
-from kitaru import clock
-
-_SPAN = re.compile(r"(\d+)([mhd])", re.ASCII)
-_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+from kitaru.errors import KitaruUsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +51,12 @@ def point_in_time(text: str) -> datetime:
     Raises:
         click.BadParameter: the text is no such time.
     """
+    from kitaru.client.moments import parse_moment
+
     try:
-        if span := _SPAN.fullmatch(text):
-            ago = timedelta(**{_UNITS[span[2]]: int(span[1])})
-            return clock.from_us(clock.now_us()) - ago
-        time = datetime.fromisoformat(text)
-    except (ValueError, OverflowError):
-        raise click.BadParameter(
-            f"{text!r} is not a time. Write ISO 8601 with a zone (2026-11-20T08:00Z), or how long "
-            "ago it was: 30m, 24h, 7d."
-        ) from None
-    if time.tzinfo is None:
-        raise click.BadParameter(f"{text!r} has no time zone; add Z for UTC, or +02:00.")
-    return time
+        return parse_moment(text, name="this")
+    except KitaruUsageError as exc:
+        raise click.BadParameter(str(exc)) from None
 
 
 def _refuse_constant(name: str) -> NoReturn:

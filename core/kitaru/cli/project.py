@@ -5,11 +5,8 @@ Looking never makes a store: `status` opens the file only where there is one.
 
 from __future__ import annotations
 
-import os
-import platform
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -18,16 +15,6 @@ from kitaru.cli import output
 from kitaru.cli.command import Answer, Command, open_client
 from kitaru.errors import KitaruBackendError, KitaruError
 from kitaru.models import ExecutionStatus
-from kitaru.version import VERSION
-
-if TYPE_CHECKING:
-    from kitaru.client import KitaruClient
-
-#: The first SQLite release without the WAL-reset bug.
-_WAL_RESET_FIXED = (3, 51, 3)
-_WAL_RESET_NOTE = (
-    "SQLite before 3.51.3 has the WAL-reset bug; Kitaru's write lock keeps it from happening."
-)
 
 
 @click.command("status", cls=Command)
@@ -38,51 +25,18 @@ def status() -> Answer:
     Example:
       kitaru status -o json
     """
-    from kitaru.store import sqlite_version
+    from kitaru.client.about import facts
 
-    home, engine = config.find_home(), sqlite_version()
-    exists = os.path.exists(home.database)
-    counts, error = None, None
-    if exists:
+    home = config.find_home()
+    item = facts(home)
+    item["executions"], error = None, None
+    if item["exists"]:
         try:
-            counts = _count(open_client())
+            counts = open_client().executions.status_counts()
+            item["executions"] = {each.value: counts.get(each, 0) for each in ExecutionStatus}
         except KitaruError as exc:  # reported after what can be said all the same
             error = exc
-    old = tuple(map(int, engine.split("."))) < _WAL_RESET_FIXED
-    item = {
-        "sdk_version": VERSION,
-        "python_version": platform.python_version(),
-        "home": str(home.path),
-        "home_source": home.source,
-        "database": str(home.database),
-        "exists": exists,
-        "writable": _is_writable(home),
-        "durability": config.durability(),
-        "sqlite_version": engine,
-        "sqlite_note": _WAL_RESET_NOTE if old else None,
-        "executions": counts,
-    }
     return Answer(json=lambda: {"item": item}, text=lambda: _status_text(item), error=error)
-
-
-def _count(client: KitaruClient) -> dict[str, int]:
-    counts: Counter[str] = Counter({status.value: 0 for status in ExecutionStatus})
-    cursor = None
-    while True:
-        page = client.executions.list(limit=config.MAX_PAGE, cursor=cursor)
-        counts.update(each.status.value for each in page)
-        cursor = page.next_cursor
-        if cursor is None:
-            return dict(counts)
-
-
-def _is_writable(home: config.Home) -> bool:
-    """Whether the store can be written, or made where there is none."""
-    place = home.path
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    writable = os.access(place, os.W_OK | os.X_OK)
-    return writable and (not os.path.exists(home.database) or os.access(home.database, os.W_OK))
 
 
 def _status_text(item: dict[str, Any]) -> str:

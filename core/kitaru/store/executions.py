@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sqlite3
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -119,6 +120,7 @@ def find(conn: sqlite3.Connection, ref: str) -> Row:
     return at(conn, rows[0]["id"])
 
 
+@values.intact("An execution")
 def at(conn: sqlite3.Connection, execution: int) -> Row:
     """The execution in this row, as it stands in this transaction."""
     row = conn.execute(
@@ -151,11 +153,11 @@ def listing(
     """Newest first, one page; each filter is in SQL and on an index."""
     sql, parameters = _conditions(where)
     if cursor is not None:
-        created, _, last = cursor.partition("-")
-        if not (created.isdigit() and last.isdigit()):
+        place = re.fullmatch(r"([0-9]{1,18})-([0-9]{1,18})", str(cursor))
+        if place is None:
             raise KitaruUsageError(f"{cursor!r} is not a cursor of a page; leave it out to start.")
         sql.append("(executions.created_at, id) < (?, ?)")
-        parameters += [int(created), int(last)]
+        parameters += map(int, place.groups())
     condition = f"WHERE {' AND '.join(sql)} " if sql else ""
     rows = conn.execute(
         f"{_SUMMARY}{condition}ORDER BY executions.created_at DESC, id DESC LIMIT ?",
@@ -198,6 +200,7 @@ def _conditions(where: Filter) -> tuple[list[str], list[Any]]:
     return sql, parameters
 
 
+@values.intact("An execution")
 def _model(conn: sqlite3.Connection, row: sqlite3.Row, *, detail: bool) -> Execution:
     exec_id, what = row["exec_id"], f"Execution {row['exec_id']}"
     status = ExecutionStatus(row["status"])

@@ -1,0 +1,159 @@
+"""What this server may do: whether it may change anything, and which flows it may start.
+
+A flow may be started only from a file under one of the allowed roots, links followed. That is
+decided from the target's text and the file system alone; nothing is imported. Whether the target
+names a flow shows in the runner that imports it.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kitaru.errors import KitaruError, KitaruUsageError
+
+_DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_MAX_TARGET = 1000
+_ROOTS = "the flow roots (kitaru_status lists them)"
+
+
+class NotAllowed(KitaruError):
+    """The server was started without the right to do this."""
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedTarget:
+    """A target that may be run, and the root its import starts from."""
+
+    target: str
+    root: str
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The rights a server was started with; `roots` are resolved folders."""
+
+    read_only: bool
+    roots: tuple[Path, ...]
+
+    def target(self, target: str) -> AllowedTarget:
+        """The target, if its file is under one of the roots; nothing is imported.
+
+        Args:
+            target: `path/to/file.py:flow` or `module:flow`, from one of the roots.
+
+        Raises:
+            KitaruUsageError: it is malformed, or there is no such file under the roots.
+            NotAllowed: its file is not under any root.
+        """
+        place, _, attribute = target.rpartition(":")
+        well_formed = (
+            place
+            and len(target) <= _MAX_TARGET
+            and target.isprintable()
+            and not target.startswith("-")
+            and _DOTTED.fullmatch(attribute)
+        )
+        if not well_formed:
+            raise KitaruUsageError(
+                f"{target[:80]!r} is not a target; write 'path/to/file.py:flow' or 'module:flow'."
+            )
+        if place.endswith(".py"):
+            return self._file(place, attribute)
+        return self._module(place, attribute)
+
+    def _file(self, place: str, attribute: str) -> AllowedTarget:
+        # Whether a file outside exists is nobody's business here: both look the same.
+        leaves = Path(place).is_absolute() or ".." in Path(place).parts
+        for root in self.roots:
+            path = _real_file(root / place)
+            if path is not None and path.is_relative_to(root):
+                _refuse_outside(_packages(path, root), root, place)
+                return AllowedTarget(f"{path}:{attribute}", str(root))
+            leaves = leaves or path is not None
+        if leaves:
+            raise _outside(place)
+        raise KitaruUsageError(f"There is no file {place[:80]!r} under {_ROOTS}.")
+
+    def _module(self, place: str, attribute: str) -> AllowedTarget:
+        if not _DOTTED.fullmatch(place):
+            raise KitaruUsageError(
+                f"{place[:80]!r} is neither a module's name nor the path of a .py file."
+            )
+        for root in self.roots:
+            files = [*_files_of_import(root, place.split("."))]
+            if files[-1] is not None:
+                _refuse_outside(files, root, place)
+                _refuse_taken(place, root)
+                return AllowedTarget(f"{place}:{attribute}", str(root))
+        raise KitaruUsageError(
+            f"There is no module {place[:80]!r} under {_ROOTS}. "
+            "A target may also be a path: 'path/to/file.py:flow'."
+        )
+
+
+def resolve_roots(folders: Sequence[str]) -> tuple[Path, ...]:
+    """The allowed roots with links followed; the working directory when none is named.
+
+    Raises:
+        KitaruUsageError: one is not a folder.
+    """
+    roots = tuple(Path(folder).expanduser().resolve() for folder in folders or ["."])
+    for folder, root in zip(folders, roots, strict=False):
+        if not root.is_dir():
+            raise KitaruUsageError(f"--flow-root {folder!r} is not a folder.")
+    return roots
+
+
+def _files_of_import(root: Path, parts: Sequence[str]) -> Iterator[Path | None]:
+    """The files an import would execute, the module's own last; None where there is none."""
+    folder = root
+    for part in parts[:-1]:
+        folder = folder / part
+        yield _real_file(folder / "__init__.py")
+    # Python prefers a package to a module of the same name.
+    package = _real_file(folder / parts[-1] / "__init__.py")
+    yield package or _real_file(folder / f"{parts[-1]}.py")
+
+
+def _packages(path: Path, root: Path) -> Iterator[Path | None]:
+    """The packages a file is in, up to its root: importing it executes them first."""
+    for folder in path.parents:
+        yield _real_file(folder / "__init__.py")
+        if folder == root:
+            return
+
+
+def _refuse_outside(files: Iterable[Path | None], root: Path, place: str) -> None:
+    if not all(file is None or file.is_relative_to(root) for file in files):
+        raise _outside(place)
+
+
+def _refuse_taken(place: str, root: Path) -> None:
+    """Refuse a folder without `__init__.py` that an installed package of the same name hides."""
+    top = place.partition(".")[0]
+    spec = importlib.machinery.PathFinder.find_spec(top, [str(root), *sys.path])
+    if spec and spec.origin and not Path(spec.origin).resolve().is_relative_to(root):
+        raise KitaruUsageError(
+            f"An installed package is called {top!r} too, and Python would import that one. "
+            "Give the target as a path: 'path/to/file.py:flow'."
+        )
+
+
+def _outside(place: str) -> NotAllowed:
+    return NotAllowed(
+        f"{place[:80]!r} is not under {_ROOTS}, so this server may not run it. "
+        "Its option --flow-root allows one more folder."
+    )
+
+
+def _real_file(path: Path) -> Path | None:
+    try:
+        path = path.resolve()
+        return path if path.is_file() else None
+    except (OSError, RuntimeError):  # a loop of links, or a name no file can have
+        return None

@@ -1,0 +1,112 @@
+"""Replies of tools: what the client gets of a result or an error.
+
+Structured content and text always carry the same data, since each client shows its model only one
+of them. A reply never exceeds `MAX_CHARACTERS`: what is left out is said at its end, with the way
+to get it. An error is one line: a code word, what happened, what to do next.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from mcp.types import CallToolResult, TextContent
+
+from kitaru import errors
+from kitaru_mcp.policy import NotAllowed
+
+#: Clients cut at about 50,000 characters, some in the middle, and say little about it.
+MAX_CHARACTERS = 40_000
+MAX_ERROR = 400
+_ERROR_TAIL = 120
+
+#: The first class that fits gives the code word.
+_CODES: tuple[tuple[type[errors.KitaruError], str], ...] = (
+    (NotAllowed, "not_allowed"),
+    (errors.KitaruNotFoundError, "not_found"),
+    (errors.KitaruStateError, "invalid_state"),
+    (errors.KitaruUsageError, "bad_argument"),
+    (errors.KitaruWaitValidationError, "bad_argument"),
+    (errors.KitaruSerializationError, "bad_argument"),
+    (errors.KitaruCorruptionError, "store_damaged"),
+    (errors.KitaruBackendError, "store_unavailable"),
+)
+#: Longest text, longest list: tried in turn until a result fits.
+_CLIPS = ((8000, 200), (2000, 100), (500, 40), (200, 15), (80, 5))
+
+
+def reply(result: dict[str, Any] | str, *, narrow: str) -> CallToolResult:
+    """A tool's result for the client; `narrow` says how to ask for less of it."""
+    if isinstance(result, str):
+        return _text(cut_lines(result, narrow=narrow))
+    data, text = fitting(result, narrow=narrow)
+    return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=data)
+
+
+def refusal(error: errors.KitaruError) -> CallToolResult:
+    """An error for the client, with its code word first."""
+    from kitaru import render
+
+    code = next((code for cls, code in _CODES if isinstance(error, cls)), "internal")
+    return failure(code, render.safe_text(" ".join(str(error).split())))
+
+
+def failure(code: str, message: str) -> CallToolResult:
+    """A tool error of at most `MAX_ERROR` characters; a longer one loses its middle."""
+    text = f"{code}: {message}"
+    if len(text) > MAX_ERROR:
+        head = MAX_ERROR - _ERROR_TAIL - 3
+        text = f"{text[:head]} … {text[-_ERROR_TAIL:]}"
+    return _text(text, is_error=True)
+
+
+def _text(text: str, *, is_error: bool = False) -> CallToolResult:
+    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=is_error)
+
+
+def compact(data: Any) -> str:
+    """JSON without spaces."""
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+
+def cut_lines(text: str, *, narrow: str) -> str:
+    """The first lines of a text, as many as a reply may hold."""
+    if len(text) <= MAX_CHARACTERS:
+        return text
+    room = MAX_CHARACTERS - 200 - len(narrow)
+    end = text.rfind("\n", 0, room)
+    shown = text[: end if end > 0 else room]
+    lines, total = shown.count("\n") + 1, text.count("\n") + 1
+    return f"{shown}\n… {lines} of {total} lines shown ({len(text)} characters). {narrow}"
+
+
+def fitting(data: dict[str, Any], *, narrow: str) -> tuple[dict[str, Any], str]:
+    """The data and its text; clipped where a reply could not hold it, and `truncated` says so."""
+    text = compact(data)
+    size = len(text)
+    if size <= MAX_CHARACTERS:
+        return data, text
+    for longest, most in _CLIPS:
+        note = f"Shortened from {size} characters. {narrow}"
+        shorter = {**_clip(data, longest, most), "truncated": note}
+        text = compact(shorter)
+        if len(text) <= MAX_CHARACTERS:
+            return shorter, text
+    only = {"truncated": f"{size} characters are too many, even shortened. {narrow}"}
+    return only, compact(only)
+
+
+def _clip(value: Any, longest: int, most: int) -> Any:
+    if isinstance(value, str) and len(value) > longest:
+        return f"{value[:longest]}… [{len(value) - longest} more characters]"
+    if isinstance(value, dict):
+        kept = {key: _clip(item, longest, most) for key, item in [*value.items()][:most]}
+        return kept | _left_out(len(value) - most, "keys")
+    if isinstance(value, list):
+        items = [_clip(item, longest, most) for item in value[:most]]
+        return [*items, *_left_out(len(value) - most, "items").values()]
+    return value
+
+
+def _left_out(count: int, what: str) -> dict[str, Any]:
+    return {"…": f"[{count} more {what}]"} if count > 0 else {}

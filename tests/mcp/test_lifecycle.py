@@ -1,0 +1,137 @@
+"""The server's process: what it writes, that it stays answerable, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mcp import MCPDeprecationWarning
+
+from tests.mcp.serving import Bare, Place, bare, reached, served
+from tests.support import until
+
+ENDS = ["eof", "sigint", "sigterm"]
+SECONDS = 5
+
+
+def end(server: Bare, how: str) -> None:
+    """End a server, and see that it does."""
+    if how == "eof":
+        server.end_input()
+    else:
+        server.process.send_signal(signal.SIGINT if how == "sigint" else signal.SIGTERM)
+    assert server.process.wait(SECONDS) == 0
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place.under(tmp_path)
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_an_idle_server_ends(place: Place, how: str) -> None:
+    with bare(place) as server:
+        end(server, how)
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_busy_server_ends_and_its_runner_goes_on(place: Place, how: str) -> None:
+    target, gate = place.blocking_import(how)
+    with bare(place) as server:
+        server.tool("kitaru_executions_run", target=target)
+        reached(gate)
+        end(server, how)
+    gate.touch()
+    executions = place.client.executions
+    (waiting,) = until(lambda: executions.list(status="waiting"), "the runner has gone on")
+    executions.cancel(waiting.exec_id)
+
+
+def test_a_call_sent_just_before_the_end_is_answered(place: Place) -> None:
+    with bare(place) as server:
+        server.tool("kitaru_status")
+        (line,) = server.end_input().splitlines()
+        answer = json.loads(line)
+        assert answer["id"] == 2
+        assert answer["result"]["structuredContent"]["home"] == str(place.home)
+        assert server.process.wait(SECONDS) == 0
+
+
+def test_a_ping_is_answered_while_a_flow_runs_and_while_a_call_blocks(place: Place) -> None:
+    target, gate = place.blocking_import("ping")
+    flow_gate = place.project / "flow.gate"
+    with served(place, mode="legacy") as server:
+        running = server.call(
+            "kitaru_executions_run", target="flows.py:gated", args={"gate": str(flow_gate)}
+        )
+        reached(flow_gate)
+        blocked = server.start("kitaru_executions_run", target=target)
+        reached(gate)
+        with pytest.warns(MCPDeprecationWarning, match="ping"):
+            server.ask("send_ping")
+        exec_id = running["execution"]["exec_id"]
+        found = server.call("kitaru_executions_get", exec_id=exec_id)
+        assert found["status"] == "running"
+        assert not blocked.done()
+        gate.touch()
+        flow_gate.touch()
+        asking = blocked.result(60).data["execution"]["exec_id"]
+        server.call("kitaru_executions_cancel", exec_id=asking, confirm=True)
+
+
+def test_stdout_carries_only_messages_while_a_flow_writes_to_its_own(place: Place) -> None:
+    with bare(place) as server:
+        server.tool("kitaru_executions_run", target="flows.py:noisy", wait_seconds=50)
+        answer = server.answer()
+        assert answer["result"]["structuredContent"]["execution"]["result"] == "quiet again"
+        server.tool("get_execution_logs", exec_id="kr-", limit=5000)
+        (content,) = server.answer()["result"]["content"]
+        assert len(content["text"]) <= 40_000
+        assert "of 2000 lines shown" in content["text"].splitlines()[-1]
+        assert server.end_input() == ""
+
+
+def test_looking_does_not_make_a_store(place: Place) -> None:
+    with bare(place) as server:
+        server.tool("kitaru_status")
+        assert server.answer()["result"]["structuredContent"]["exists"] is False
+        assert not (place.home / "kitaru.db").exists()
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_answer_without_the_sdk(option: str) -> None:
+    code = (
+        "import sys, kitaru_mcp.server as server\n"
+        "try: server.main([sys.argv[1]])\n"
+        "except SystemExit as end: print(end.code, {'mcp', 'pydantic', 'anyio'} & {*sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, option], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(("usage: kitaru-mcp", "kitaru-mcp "))
+    assert done.stdout.splitlines()[-1] == "0 set()"
+
+
+def test_a_flow_root_that_is_no_folder_is_a_usage_error() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "kitaru_mcp.server", "--flow-root", "/nowhere"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "--flow-root '/nowhere' is not a folder." in done.stderr
+
+
+def test_nothing_heavy_is_imported_before_the_first_call() -> None:
+    code = (
+        "import sys, kitaru_mcp.app, kitaru_mcp.tools\n"
+        "heavy = 'sqlite3 sqlite_utils jsonschema kitaru.client kitaru.store kitaru.codec'\n"
+        "print([name for name in heavy.split() if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
