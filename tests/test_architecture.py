@@ -30,6 +30,7 @@ LAYERS: dict[str, int] = {
     "codec": 1,
     "answers": 1,
     "naming": 1,
+    "redaction": 1,
     "config": 1,
     "host": 1,
     "locks": 1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kitaru import clock, codec, config, context
+from kitaru import clock, codec, context, naming
 from kitaru.errors import KitaruUsageError
 from kitaru.store.artifacts import NewArtifact
 
@@ -16,7 +16,7 @@ def save(name: str, value: Any, *, type: str = "output", tags: Sequence[str] | N
     """Keep a value under a name, together with the running checkpoint's result.
 
     Args:
-        name: what to find it by, at most 128 characters.
+        name: what to find it by: at most 128 printable characters without `#`.
         value: any value a checkpoint may return.
         type: prompt, response, context, input, output or blob.
         tags: words to find it by.
@@ -47,11 +47,8 @@ def save(name: str, value: Any, *, type: str = "output", tags: Sequence[str] | N
         raise KitaruUsageError(
             f"kitaru.save({name!r}): unknown type {type!r}; use one of {', '.join(ARTIFACT_TYPES)}."
         )
-    if not isinstance(name, str) or not name.strip() or len(name) > config.MAX_NAME:
-        raise KitaruUsageError(
-            f"kitaru.save(): the name {name!r:.50} must be text of 1 to {config.MAX_NAME} "
-            "characters."
-        )
+    # A `#` could name the second of two (`notes#2`).
+    name = naming.checked(name, what="artifact", without="#")
     if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags or ()):
         raise KitaruUsageError(f"kitaru.save({name!r}): tags must be a list of words.")
     data = codec.encode_any(value, path=name)

@@ -10,16 +10,18 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import json
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
-from kitaru import codec, config, context, inputs, naming, retry
+from kitaru import codec, config, context, inputs, naming, redaction, retry
 from kitaru.errors import KitaruUsageError
 from kitaru.futures import CheckpointFuture, CheckpointGroup
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_SHOWN = 80
 _UNCHANGEABLE = (str, int, float, bool, bytes, type(None))
 
 
@@ -86,11 +88,14 @@ class Checkpoint(Generic[P, R]):
         return CheckpointGroup(cast("list[CheckpointFuture[R]]", futures))
 
     def _request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> context.CallRequest:
-        bound = self._signature.bind(*args, **kwargs)
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as exc:
+            raise TypeError(f"Checkpoint {self.name}{self._signature}: {exc}") from None
         bound.apply_defaults()
         arguments = bound.arguments
         digest = codec.fingerprint(arguments, path=self.name)
-        shown = ", ".join(f"{key}={value!r:.80}" for key, value in arguments.items())
+        shown = ", ".join(f"{key}={_shown(key, value)}" for key, value in arguments.items())
         return context.CallRequest(
             name=self.name,
             type=self.type,
@@ -120,6 +125,20 @@ class Checkpoint(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<checkpoint {self.name}>"
+
+
+def _shown(key: str, value: Any) -> str:
+    """An argument as messages may show it, with secrets masked."""
+    if redaction.is_secret(key, value):
+        return redaction.MASK
+    if type(value) in (str, bytes):
+        return repr(value[:_SHOWN])[:_SHOWN]
+    if value is None or type(value) in (bool, float):
+        return repr(value)
+    if type(value) is int and value.bit_length() < 64:  # beyond some thousand digits `repr` raises
+        return repr(value)
+    data = codec.plain(codec.encode_any(value, path=key))
+    return json.dumps(redaction.shown_value(data), ensure_ascii=False)[:_SHOWN]
 
 
 @overload

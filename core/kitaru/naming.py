@@ -9,17 +9,17 @@ from kitaru import config
 from kitaru.errors import KitaruUsageError
 
 
-def checked(name: object, *, what: str) -> str:
-    """A name that can stand in ids: printable, without `#` and `/`, at most 128 characters.
+def checked(name: object, *, what: str, without: str = "#/") -> str:
+    """A name that can stand in ids: printable, without certain marks, at most 128 characters.
 
     Raises:
         KitaruUsageError: it is not such a name.
     """
     good = isinstance(name, str) and name.strip() == name and 0 < len(name) <= config.MAX_NAME
-    if not good or not str(name).isprintable() or any(mark in str(name) for mark in "#/"):
+    if not good or not str(name).isprintable() or any(mark in str(name) for mark in without):
         raise KitaruUsageError(
             f"{what} name {name!r:.60} cannot be used: it must be 1 to {config.MAX_NAME} printable "
-            "characters without '#', '/' and outer spaces."
+            f"characters without {' and '.join(map(repr, without))}, and no outer spaces."
         )
     return str(name)
 

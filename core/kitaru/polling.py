@@ -98,8 +98,10 @@ class Question:
 
     def _wait(self, conn: Any, reason: str | None = None) -> None:
         row = executions.at(conn, self._execution)
-        if row.status is not ExecutionStatus.WAITING:
-            reason = reason or f"Waiting for {self._step.call_id}."
+        reason = reason or f"Waiting for {self._step.call_id}."
+        if row.status is ExecutionStatus.WAITING:
+            executions.note(conn, row, reason)
+        else:
             executions.advance(conn, row, "wait", reason=reason)
 
     def _read(self) -> bytes | None:

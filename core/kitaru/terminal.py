@@ -45,11 +45,18 @@ class TerminalPrompt:
             return None
         text = sys.stdin.readline()
         if not text:  # the terminal is gone; the answer may still come from elsewhere
-            self.close()
+            exec_id, _, name = self._wait.partition("/")
+            self.close(
+                "\nNo more input here. Answer it elsewhere: "
+                f"kitaru executions input {exec_id} --wait {name} --value '…'\n"
+            )
             return None
         try:
             data = _read(text, plain=self._request.schema is None, wait=self._wait)
             answers.validate(data, self._request.schema, wait=self._wait)
+        except json.JSONDecodeError as exc:
+            self._say(f'Invalid input: {exc}. Type JSON, such as true, 3 or "text".\n> ')
+            return None
         except (ValueError, KitaruWaitValidationError) as exc:
             self._say(f"Invalid input: {exc}\n> ")
             return None

@@ -71,6 +71,7 @@ def replace(conn: sqlite3.Connection, execution: int, seq: int, *, new: list[New
         )
 
 
+@values.intact("An artifact")
 def listing(conn: sqlite3.Connection, execution: int, *, exec_id: str) -> list[StoredArtifact]:
     """All artifacts of an execution: per call what it saved, then its result."""
     calls = conn.execute(
@@ -152,7 +153,7 @@ def read_named(conn: sqlite3.Connection, row: Row, name: str) -> bytes:
         KitaruStateError: several have; lists their ids.
     """
     have = listing(conn, row.id, exec_id=row.exec_id)
-    found = [a for a in have if name in (a.model.name, a.model.artifact_id)]
+    found = [a for a in have if a.model.artifact_id == name] or [a for a in have if _fits(a, name)]
     if not found:
         names = ", ".join(dict.fromkeys(a.model.name for a in have)) or "nothing"
         raise KitaruNotFoundError(
@@ -164,6 +165,12 @@ def read_named(conn: sqlite3.Connection, row: Row, name: str) -> bytes:
             f"{len(found)} artifacts of {row.exec_id} are named {name!r}; name one: {found_ids}."
         )
     return read(conn, row.id, found[0])
+
+
+def _fits(artifact: StoredArtifact, name: str) -> bool:
+    """Whether a name is the artifact's; a checkpoint's name is that of each of its calls."""
+    of_call = artifact.position is None and ids.call_name(artifact.model.name) == name
+    return of_call or artifact.model.name == name
 
 
 def _owner(execution: int, seq: int, position: int) -> str:

@@ -38,6 +38,7 @@ class Database:
         self.home = home
         self.path = home.database
         self._pid = os.getpid()
+        self._closed = False
         self._reading = threading.Lock()
         self._durability = durability
         self.read_only = not _prepare(home)
@@ -110,15 +111,16 @@ class Database:
         return int(self.read("PRAGMA data_version")[0][0])
 
     def is_stale(self) -> bool:
-        """Whether this handle is of another process, or its file was replaced or removed."""
+        """Whether this handle is closed, of another process, or its file replaced or removed."""
         try:
-            return os.getpid() != self._pid or self._inode != self.path.stat().st_ino
+            return self._closed or os.getpid() != self._pid or self._inode != self.path.stat().st_ino
         except OSError:
             return True
 
     def close(self) -> None:
         """Close the file; the store is unusable afterwards."""
         self._check_process()
+        self._closed = True
         _open_databases.remove(self)
         self._reader.close()
         if not self.read_only:
@@ -137,6 +139,9 @@ class Database:
         # garbage collector closes; so the child keeps one reference for ever.
         for conn in (self._writer, self._reader):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(conn))
+        if not self.read_only:
+            # Closing a copy unlocks nothing; kept, it would hold a killed parent's lock.
+            self._lock.close()
 
 
 _open_databases: list[Database] = []
@@ -197,7 +202,7 @@ def _prepare(home: config.Home) -> bool:
         # Made before SQLite sees it, so that -wal and -shm inherit the permissions.
         os.close(os.open(home.database, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as exc:
-        if home.database.exists() and os.access(home.database, os.R_OK):
+        if os.access(home.database, os.R_OK):
             return False
         raise KitaruBackendError(
             f"The store {home.database} (from {home.source}) cannot be opened: {exc.strerror}. "

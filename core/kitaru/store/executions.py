@@ -54,14 +54,19 @@ class Row:
 
 
 _SUMMARY = (
-    "SELECT id, executions.exec_id, flow_id, flow_name, status, status_reason, created_at, "
-    "started_at, ended_at, stack_name, original_exec_id, parent_exec_id, tags, metadata, failure, "
-    "spec, runner, host, pid, mark, expires_at, "
+    "SELECT id, executions.exec_id, flow_id, flow_name, status, status_reason, "
+    "executions.created_at, started_at, ended_at, stack_name, original_exec_id, parent_exec_id, "
+    "tags, metadata, failure, spec, runner, host, pid, mark, expires_at, "
     "(SELECT count(*) FROM calls WHERE execution = id AND kind = 'checkpoint') AS calls, "
     "(SELECT count(*) FROM calls WHERE execution = id AND kind = 'checkpoint' "
     "AND result_size IS NOT NULL) + "
     "(SELECT count(*) FROM artifacts WHERE execution = id) AS artifacts "
     "FROM executions LEFT JOIN leases ON leases.execution = executions.id "
+)
+#: The same by a tag's own index, which is in the order of the listing; CROSS keeps it first.
+_TAGGED = _SUMMARY.replace(
+    "FROM executions ",
+    "FROM execution_tags AS tagged CROSS JOIN executions ON id = tagged.execution ",
 )
 
 
@@ -151,16 +156,19 @@ def listing(
     conn: sqlite3.Connection, where: Filter, *, limit: int, cursor: str | None
 ) -> Page[Execution]:
     """Newest first, one page; each filter is in SQL and on an index."""
-    sql, parameters = _conditions(where)
+    head, time, key = _SUMMARY, "executions.created_at", "id"
+    if where.tags:
+        head, time, key = _TAGGED, "tagged.created_at", "tagged.execution"
+    sql, parameters = _conditions(where, time)
     if cursor is not None:
         place = re.fullmatch(r"([0-9]{1,18})-([0-9]{1,18})", str(cursor))
         if place is None:
             raise KitaruUsageError(f"{cursor!r} is not a cursor of a page; leave it out to start.")
-        sql.append("(executions.created_at, id) < (?, ?)")
+        sql.append(f"({time}, {key}) < (?, ?)")
         parameters += map(int, place.groups())
     condition = f"WHERE {' AND '.join(sql)} " if sql else ""
     rows = conn.execute(
-        f"{_SUMMARY}{condition}ORDER BY executions.created_at DESC, id DESC LIMIT ?",
+        f"{head}{condition}ORDER BY {time} DESC, {key} DESC LIMIT ?",
         (*parameters, limit + 1),
     ).fetchall()
     more = len(rows) > limit
@@ -175,7 +183,7 @@ def count_by_status(conn: sqlite3.Connection) -> dict[ExecutionStatus, int]:
     return {ExecutionStatus(row[0]): row[1] for row in rows}
 
 
-def _conditions(where: Filter) -> tuple[list[str], list[Any]]:
+def _conditions(where: Filter, time: str) -> tuple[list[str], list[Any]]:
     sql: list[str] = []
     parameters: list[Any] = []
     if where.flow is not None:
@@ -188,14 +196,15 @@ def _conditions(where: Filter) -> tuple[list[str], list[Any]]:
     if where.stack is not None:
         sql.append("stack_name = ?")
         parameters.append(where.stack)
-    for tag in where.tags:
-        sql.append("id IN (SELECT execution FROM execution_tags WHERE tag = ?)")
+    for number, tag in enumerate(where.tags):
+        one_more = "id IN (SELECT execution FROM execution_tags WHERE tag = ?)"
+        sql.append(one_more if number else "tagged.tag = ?")
         parameters.append(tag)
     if where.since is not None:
-        sql.append("executions.created_at >= ?")
+        sql.append(f"{time} >= ?")
         parameters.append(clock.to_us(where.since))
     if where.until is not None:
-        sql.append("executions.created_at < ?")
+        sql.append(f"{time} < ?")
         parameters.append(clock.to_us(where.until))
     return sql, parameters
 
@@ -290,6 +299,11 @@ def advance(
         ),
     )
     return status
+
+
+def note(conn: sqlite3.Connection, row: Row, reason: str) -> None:
+    """Say why the status is what it is, without a move."""
+    conn.execute("UPDATE executions SET status_reason = ? WHERE id = ?", (reason, row.id))
 
 
 def set_outcome(

@@ -187,6 +187,7 @@ def result(conn: sqlite3.Connection, execution: int, seq: int, *, what: str) -> 
     return values.get(conn, owner(execution, seq), StoredValue(*row), what=what)
 
 
+@values.intact("A call")
 def _record(row: sqlite3.Row, exec_id: str) -> CallRecord:
     what = f"Call {ids.qualified(exec_id, row['call_id'])}"
     return CallRecord(
@@ -224,6 +225,7 @@ def failure_info(failure: dict[str, Any] | None) -> FailureInfo | None:
     )
 
 
+@values.intact("A call")
 def call_model(record: CallRecord, *, exec_id: str) -> CheckpointCall:
     """A call as people see it; the only attempt of a simple call is made from its own times."""
     attempts = record.attempts

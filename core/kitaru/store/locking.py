@@ -10,6 +10,8 @@ import os
 import sys
 import threading
 
+from kitaru.errors import KitaruBackendError
+
 if sys.platform == "win32":
     import msvcrt
 
@@ -41,17 +43,22 @@ class WriteLock:
 
     def __init__(self, path: str) -> None:
         self._threads = threading.Lock()
+        self._owner = 0
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
 
     def __enter__(self) -> None:
+        if self._owner == threading.get_ident():
+            raise KitaruBackendError("A write began inside a write; this is a fault of Kitaru's.")
         self._threads.acquire()
         try:
             _lock(self._fd)
+            self._owner = threading.get_ident()
         except BaseException:
             self._threads.release()
             raise
 
     def __exit__(self, *exc_info: object) -> None:
+        self._owner = 0
         try:
             _unlock(self._fd)
         finally:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from kitaru import clock, ids
 from kitaru.models import LogEntry
+from kitaru.store import values
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,7 @@ def _conditions(execution: int, source: str, checkpoint: str | None) -> tuple[st
     return where, parameters
 
 
+@values.intact("A log line")
 def _entry(row: sqlite3.Row) -> LogEntry:
     return LogEntry(
         timestamp=clock.from_us(row["at"]),

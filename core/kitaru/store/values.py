@@ -5,8 +5,10 @@ A digest is checked on every read, so damage is a `KitaruCorruptionError`, never
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from kitaru import codec, config
@@ -47,13 +49,26 @@ def get(conn: sqlite3.Connection, owner: str, stored: StoredValue, *, what: str)
     data = stored.data
     if data is None:
         rows = conn.execute("SELECT data FROM chunks WHERE owner = ? ORDER BY position", (owner,))
-        data = b"".join(row[0] for row in rows.fetchall())
+        # Damage may also have turned bytes into text.
+        parts = [row[0] for row in rows.fetchall() if isinstance(row[0], bytes)]
+        data = b"".join(parts)
     if not isinstance(data, bytes) or codec.digest(data) != stored.digest:
         raise KitaruCorruptionError(
             f"{what} is damaged in the store: its bytes do not match their digest. "
             "Restore the store from a backup, or replay the execution from an earlier call."
         )
     return data
+
+
+@contextlib.contextmanager
+def intact(what: str) -> Iterator[None]:
+    """Where rows become values: a row that cannot become one is damaged."""
+    try:
+        yield
+    except (ValueError, TypeError, OverflowError) as exc:
+        raise KitaruCorruptionError(
+            f"{what} is damaged in the store: {exc}. Restore the store from a backup."
+        ) from exc
 
 
 def one_row(rows: list[sqlite3.Row], *, what: str) -> sqlite3.Row:

@@ -93,8 +93,8 @@ def read_answer(conn: sqlite3.Connection, execution: int, seq: int, *, what: str
     ).fetchone()
     if row is None:
         return None
-    value: bytes = row[0]
-    if codec.digest(value) != row[1]:
+    value = row[0]
+    if not isinstance(value, bytes) or codec.digest(value) != row[1]:
         raise KitaruCorruptionError(
             f"The answer to {what} is damaged in the store. Restore the store from a backup, or "
             "replay the execution from this wait and answer it again."
@@ -107,6 +107,7 @@ def pending(conn: sqlite3.Connection, execution: int, *, exec_id: str) -> list[P
     return [model for _, model in pending_rows(conn, execution, exec_id=exec_id)]
 
 
+@values.intact("A wait")
 def pending_rows(
     conn: sqlite3.Connection, execution: int, *, exec_id: str
 ) -> list[tuple[int, PendingWait]]:

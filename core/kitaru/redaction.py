@@ -1,0 +1,77 @@
+"""What may be shown of data and text of user code's: secrets masked, control characters escaped.
+
+Recorded values themselves are never changed; this is for answers, messages and logs.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Any
+
+MASK = "[redacted]"
+
+_SECRET_KEY = re.compile(
+    r"password|passwd|secret|api[_-]?key|authorization|credential|private[_-]?key|"
+    r"token$|access[_-]?token|bearer",
+    re.IGNORECASE,
+)
+_COUNTS = re.compile(r"(^|_)tokens(_v1)?$", re.IGNORECASE)
+#: Bidi controls and zero-width characters change what a reader sees without showing themselves.
+_KEPT_CONTROLS = "\n\t"
+
+
+def shown(data: dict[str, Any]) -> dict[str, Any]:
+    """JSON data as it may be shown: secrets masked by key, control characters escaped."""
+    result: dict[str, Any] = shown_value(data)
+    return result
+
+
+def shown_value(value: Any, *, hidden: bool = False, masks: bool = True) -> Any:
+    """Any JSON value as it may be shown.
+
+    Args:
+        value: the value.
+        hidden: whether it lies under a secret's key, at any depth.
+        masks: whether keys are looked at.
+    """
+    if isinstance(value, dict):
+        return {
+            safe_text(str(key)): shown_value(
+                item, hidden=hidden or (masks and is_secret(str(key), item)), masks=masks
+            )
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [shown_value(item, hidden=hidden, masks=masks) for item in value]
+    if hidden and value is not None and not isinstance(value, bool):
+        return MASK
+    return safe_text(value) if isinstance(value, str) else value
+
+
+def is_secret(key: str, value: Any) -> bool:
+    """Whether a key looks like that of a secret value; a count of tokens is none."""
+    is_count = _COUNTS.search(key) and isinstance(value, (int, float))
+    return bool(_SECRET_KEY.search(key)) and not is_count
+
+
+def safe_text(text: str) -> str:
+    """Text with control, bidi and zero-width characters escaped; newlines and tabs stay."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(char if _is_plain(char) else _escaped(char) for char in text)
+
+
+def _is_plain(char: str) -> bool:
+    return char in _KEPT_CONTROLS or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co")
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    return (
+        f"\\x{code:02x}"
+        if code < 0x100
+        else f"\\u{code:04x}"
+        if code < 0x10000
+        else f"\\U{code:08x}"
+    )

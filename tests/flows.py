@@ -1,0 +1,138 @@
+"""Flows that tests run in processes of their own, to be killed, stopped and overtaken.
+
+Everything they leave outside the store lies in the store's home: each run of a checkpoint appends
+its idempotency key to `effects`, and a gate is a file that a checkpoint waits for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import kitaru
+from kitaru import checkpoint, flow
+
+GATE_SECONDS = 60.0
+
+
+def home() -> Path:
+    """The home of the store this process works on."""
+    return Path(os.environ["KITARU_HOME"])
+
+
+def effect() -> None:
+    """Leave a durable mark outside the store that this checkpoint ran."""
+    call = kitaru.current_checkpoint()
+    assert call is not None
+    fd = os.open(home() / "effects", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        os.write(fd, f"{call.idempotency_key}\n".encode())
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def pass_gate(name: str) -> None:
+    """Wait until a test opens the gate of this name."""
+    (home() / f"at-{name}-{os.getpid()}").touch()
+    deadline = time.monotonic() + GATE_SECONDS
+    while not (home() / f"gate-{name}").exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"Gate {name!r} was never opened.")
+        time.sleep(0.002)
+
+
+@checkpoint
+def step(number: int, previous: str) -> str:
+    effect()
+    print(f"step {number}")
+    if number % 10 == 0:
+        kitaru.save("state", {"number": number, "previous": previous})
+        kitaru.log(number=number)
+    return hashlib.sha256(f"{number}:{previous}".encode()).hexdigest()
+
+
+@checkpoint
+def spread(item: str) -> str:
+    effect()
+    print(f"spread {item}")
+    return hashlib.sha256(item.encode()).hexdigest()
+
+
+@checkpoint
+def gated(name: str) -> str:
+    effect()
+    pass_gate(name)
+    print(f"passed {name}")
+    return name
+
+
+@checkpoint(retries=1, retry_delay=0.001)
+def breaks() -> str:
+    effect()
+    if not (home() / "mended").exists():
+        raise ValueError("not mended yet")
+    return "mended"
+
+
+@checkpoint
+def large(number: int, size: int) -> str:
+    effect()
+    return chr(ord("a") + number % 26) * size
+
+
+# A process that is told so stops here, once its store is open and before it takes an execution.
+if "KITARU_TESTS_START_GATE" in os.environ:
+    pass_gate(os.environ["KITARU_TESTS_START_GATE"])
+
+
+def steps(length: int, value: str) -> str:
+    """A part of a flow: one checkpoint after the other."""
+    for number in range(length):
+        value = step(number, value)
+    return value
+
+
+@flow
+def chain(length: int = 50) -> str:
+    """One checkpoint after the other."""
+    return steps(length, "")
+
+
+@flow
+def fan(rounds: int = 6, width: int = 8) -> list[str]:
+    """Rounds of checkpoints beside each other; each round needs the one before."""
+    values = [""] * width
+    for _ in range(rounds):
+        values = spread.map([f"{place}{values[place - 1]}" for place in range(width)]).result()
+    return values
+
+
+@flow
+def asks(length: int = 10, timeout: float = 0.0) -> list[str]:
+    """Checkpoints, a question, checkpoints, a question, checkpoints."""
+    values = [steps(length, "start")]
+    for name in ("first", "second"):
+        answer = kitaru.wait(name=name, question="What next?", schema=str, timeout=timeout)
+        values.append(steps(length, answer))
+    return values
+
+
+@flow
+def gate(name: str = "a", before: int = 2, after: int = 3) -> list[str]:
+    """Checkpoints, one that waits for a gate, checkpoints."""
+    return [steps(before, "before"), gated(name), steps(after, "after")]
+
+
+@flow
+def fragile() -> list[str]:
+    """A checkpoint, one that fails twice until it is mended, a checkpoint."""
+    return [step(1, ""), breaks(), step(2, "")]
+
+
+@flow
+def heavy(count: int = 8, size: int = 100_000) -> list[int]:
+    """Checkpoints with results that fill a disk."""
+    return [len(large(number, size)) for number in range(count)]
