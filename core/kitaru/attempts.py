@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import threading
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn, Protocol
 
@@ -29,13 +30,13 @@ class Drive(Protocol):
     """What a running call needs of its driver."""
 
     ledger: Ledger
+    running: RunningCalls
 
     @property
     def exec_id(self) -> str: ...
     def put(
         self, conn: Any, record: CallRecord, *, step: Step, result: bytes | None = None
     ) -> None: ...
-    def watch(self, running: RunningCall) -> None: ...
     def pause(self, seconds: float) -> None: ...
     def check(self) -> None: ...
     def halt(self, unwind: Unwind) -> NoReturn: ...
@@ -68,6 +69,34 @@ class RunningCall:
         )
 
 
+class RunningCalls:
+    """The attempts that run now, for the heart to look after."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: dict[int, RunningCall] = {}
+
+    def add(self, call: RunningCall) -> None:
+        """An attempt starts."""
+        with self._lock:
+            self._calls[call.step.seq] = call
+
+    def discard(self, seq: int) -> None:
+        """The attempt at this place has ended."""
+        with self._lock:
+            self._calls.pop(seq, None)
+
+    def overdue(self, now: float) -> list[RunningCall]:
+        """Those that have run for long and are not shown yet."""
+        with self._lock:
+            return [call for call in self._calls.values() if call.is_overdue(now)]
+
+    def has(self, call: RunningCall) -> bool:
+        """Whether the attempt still runs."""
+        with self._lock:
+            return self._calls.get(call.step.seq) is call
+
+
 def run(drive: Drive, step: Step, request: CallRequest) -> Recorded:
     """Run a call until it succeeds or its attempts are used up, recording each of them."""
     earlier = tuple(_interrupted(attempt) for attempt in step.attempts)
@@ -76,7 +105,7 @@ def run(drive: Drive, step: Step, request: CallRequest) -> Recorded:
         drive.check()  # a submitted call may have stood in the queue for long
         scope = CallScope(drive.exec_id, step.call_id, len(earlier) + 1, clock.now_us())
         running = RunningCall(step, request, scope, earlier, clock.monotonic())
-        drive.watch(running)
+        drive.running.add(running)
         data, exc = _attempt(request, scope)
         if exc is None:
             assert data is not None

@@ -106,10 +106,10 @@ class _Tee:
         self._open = threading.local()
 
     def write(self, text: str) -> int:
-        frame = sys._getframe(1)
+        frame = sys._getframe().f_back  # none when the interpreter itself writes a traceback
         with _outermost() as first:
             in_flow = context.current_driver.get() is not None and isinstance(text, str)
-            if first and in_flow and not _from_logging(frame):
+            if first and in_flow and frame is not None and not _from_logging(frame):
                 self._feed(text, frame)
             return self._stream.write(text)
 

@@ -12,6 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NoReturn
 
 from kitaru import ids
 from kitaru.errors import FailureOrigin, KitaruDivergenceError
@@ -190,9 +191,17 @@ class Journal:
                 record.call_id,
             )
 
-    def _diverge(self, recorded: str, came: str, call_id: str) -> None:
+    def refuse_result(self, step: Step, reason: str) -> NoReturn:
+        """The recorded result is none of the type the code declares now."""
+        came = f"code that cannot take it ({reason})"
+        self._diverge("a result", came, step.call_id, position=step.seq)
+
+    def _diverge(
+        self, recorded: str, came: str, call_id: str, *, position: int | None = None
+    ) -> NoReturn:
+        place = self._position if position is None else position
         raise KitaruDivergenceError(
-            f"Execution {self._exec_id} diverged from its record at call {self._position} "
+            f"Execution {self._exec_id} diverged from its record at call {place} "
             f"({call_id}): recorded was {recorded}, now came {came}. Restore the code and "
             f"`kitaru executions retry {self._exec_id}`, or go on with the new code from there: "
             f"`kitaru executions replay {self._exec_id} --from '{call_id}'`.",

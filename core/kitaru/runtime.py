@@ -23,6 +23,7 @@ from kitaru.errors import (
     KitaruDivergenceError,
     KitaruError,
     KitaruLeaseError,
+    KitaruSerializationError,
 )
 from kitaru.futures import CheckpointFuture, Recorded
 from kitaru.heart import heart
@@ -84,7 +85,7 @@ class Driver:
         self._halted: Unwind | None = None
         self._stopping = False
         self._lock = threading.Lock()
-        self._running: dict[int, attempts.RunningCall] = {}
+        self.running = attempts.RunningCalls()
         self._pool = Pool(config.MAX_WORKERS)
         self._futures: list[CheckpointFuture[Any]] = []
         self._renewed = clock.monotonic()
@@ -302,7 +303,11 @@ class Driver:
             trace = recorded.cause.__traceback__ if recorded.cause else None
             raise exc.with_traceback(trace)
         assert recorded.result is not None
-        return codec.decode(recorded.result, types=request.returns, path=call)
+        try:
+            return codec.decode(recorded.result, types=request.returns, path=call)
+        except KitaruSerializationError as exc:
+            with self._guard():
+                self._journal.refuse_result(step, str(exc))
 
     def _result(self, step: Step) -> bytes:
         with self._store.snapshot() as conn:
@@ -323,16 +328,10 @@ class Driver:
         self, conn: Transaction, record: CallRecord, *, step: Step, result: bytes | None = None
     ) -> None:
         """Write a call's row inside a commit; with it, failures before it become history."""
-        with self._lock:
-            self._running.pop(step.seq, None)
+        self.running.discard(step.seq)
         journal.put(conn, self._lease.execution, record, result=result)
         if step.settles:
             journal.settle(conn, self._lease.execution, step.settles)
-
-    def watch(self, running: attempts.RunningCall) -> None:
-        """Let the heart look after a call that now runs."""
-        with self._lock:
-            self._running[running.step.seq] = running
 
     def check(self) -> None:
         """Leave the flow if this drive is over."""
@@ -383,8 +382,7 @@ class Driver:
         """Look after the drive: renew the lease, show long calls, write out old lines."""
         self.ledger.look()
         now = clock.monotonic()
-        with self._lock:
-            overdue = [call for call in self._running.values() if call.is_overdue(now)]
+        overdue = self.running.overdue(now)
         renew = now - self._renewed >= config.LEASE_RENEW_SECONDS
         if not (overdue or renew or flush_due(self.ledger, clock.now_us())):
             return
@@ -392,7 +390,7 @@ class Driver:
             self.ledger.renew(conn)
             for call in overdue:
                 # Under the write lock a call is either still running here, or recorded.
-                if self._running.get(call.step.seq) is call:
+                if self.running.has(call):
                     journal.put(conn, self._lease.execution, call.record())
         for call in overdue:
             call.shown = True

@@ -28,6 +28,12 @@ def spawn(request: dict[str, Any], *, cwd: str | None, home: config.Home) -> str
     Raises:
         KitaruError: what kept the runner from driving; the execution is as it was.
     """
+    try:
+        text = json.dumps(request)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise KitaruUsageError(
+            f"The inputs cannot be handed to a runner process: {exc}. Give JSON data."
+        ) from None
     folder = cwd if cwd is not None and os.path.isdir(cwd) else None
     try:
         process = subprocess.Popen(
@@ -43,7 +49,7 @@ def spawn(request: dict[str, Any], *, cwd: str | None, home: config.Home) -> str
         )
     except OSError as exc:
         raise KitaruBackendError(f"No runner process could be started: {exc}. Try again.") from exc
-    answer = _exchange(process, json.dumps(request))
+    answer = _exchange(process, text)
     # Reaped by a thread: a dead runner must not linger as a zombie that looks alive.
     threading.Thread(target=process.wait, name="kitaru-reaper", daemon=True).start()
     if "exec_id" in answer:

@@ -14,6 +14,7 @@ import pytest
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, clock, flow, ids
+from kitaru.errors import KitaruUsageError
 from kitaru.models import ExecutionStatus
 from tests.drives import answer, error_of, left
 from tests.support import until
@@ -315,3 +316,8 @@ def test_logs_can_be_followed_to_the_end_of_a_running_execution(client: KitaruCl
     handle.wait(20)
     again = client.executions.logs(handle.exec_id, "double#2", follow=True, limit=5)
     assert [line.message for line in again] == ["doubling 2"]
+
+
+def test_inputs_that_are_no_json_are_refused_before_a_runner_starts():
+    with pytest.raises(KitaruUsageError, match="cannot be handed to a runner"):
+        KitaruClient().executions.run("agent.py:agent", {"topic": object()})

@@ -330,3 +330,26 @@ def test_importing_kitaru_and_its_parts_installs_nothing():
         "assert not logging.getLogger().handlers\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+SCRIPT_THAT_DIES = """
+import kitaru
+
+@kitaru.flow
+def greet(name: str) -> str:
+    print("hello", name)
+    return name
+
+greet.run("Ada").wait()
+raise ValueError("after the flow")
+"""
+
+
+def test_a_script_that_dies_after_a_flow_still_shows_its_traceback():
+    died = subprocess.run(
+        [sys.executable, "-c", SCRIPT_THAT_DIES], capture_output=True, text=True, check=False
+    )
+    assert died.returncode == 1
+    assert died.stdout == "hello Ada\n"
+    assert died.stderr.startswith("Traceback (most recent call last):")
+    assert died.stderr.endswith("ValueError: after the flow\n")

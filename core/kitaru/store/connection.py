@@ -113,7 +113,9 @@ class Database:
     def is_stale(self) -> bool:
         """Whether this handle is closed, of another process, or its file replaced or removed."""
         try:
-            return self._closed or os.getpid() != self._pid or self._inode != self.path.stat().st_ino
+            return (
+                self._closed or os.getpid() != self._pid or self._inode != self.path.stat().st_ino
+            )
         except OSError:
             return True
 
