@@ -167,6 +167,16 @@ def dump(home: Path) -> dict[str, list[tuple[Any, ...]]]:
     return {name: query(home, f'SELECT * FROM "{name}"') for (name,) in tables}
 
 
+def is_sound(home: Path) -> bool:
+    """Whether SQLite finds nothing wrong with the file."""
+    return query(home, "PRAGMA integrity_check") == [("ok",)]
+
+
+def run_python(home: Path, program: str, **options: Any) -> list[str]:
+    """The lines a Python program prints that works on the store."""
+    return rest(spawn(home, "-c", program, **options))
+
+
 def runner_pid(home: Path, exec_id: str) -> int:
     """The process that holds an execution's lease, or held it last."""
     sql = "SELECT pid FROM leases JOIN executions ON id = execution WHERE exec_id = ?"

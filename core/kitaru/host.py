@@ -34,13 +34,14 @@ def is_dead(*, host: str, pid: int, mark: str) -> bool:
     """Whether a process that held a lease is surely gone."""
     if host != host_id() or sys.platform == "win32":
         return False
+    # Read first: a child that is reaped between the two looks would pass for alive.
+    fields = _stat_fields(pid)
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
     except PermissionError:
         return False
-    fields = _stat_fields(pid)
     if not fields:
         return False
     # An unreaped child still answers signals; a reused pid has another start mark.

@@ -78,7 +78,7 @@ def _exchange(process: subprocess.Popen[str], request: str) -> dict[str, Any]:
         return answer
     code = process.wait()
     raise KitaruUsageError(
-        f"The runner ended (code {code}) before it took the execution, within "
-        f"{config.RUNNER_START_SECONDS:.0f} seconds; nothing was changed. Importing the flow's "
-        "module must not exit, crash or block: put such code under `if __name__ == '__main__'`."
+        f"The runner ended (code {code}) before it said which execution it drives, within "
+        f"{config.RUNNER_START_SECONDS:.0f} seconds. Importing the flow's module must not exit, "
+        "crash or block: put such code under `if __name__ == '__main__'`."
     )

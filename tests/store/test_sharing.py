@@ -1,0 +1,154 @@
+"""A store that many share: forks, crowds of processes, other programs, and who may read it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import kitaru
+from kitaru import KitaruBackendError, KitaruClient, config
+from kitaru.store import Store, connection, open_store
+from tests import flows, support
+
+
+def test_a_fork_may_not_use_its_parents_store_but_opens_its_own(home: Path) -> None:
+    program = """
+import io, os, sys
+from kitaru import KitaruClient, KitaruError, config
+from kitaru.store import open_store
+from tests import flows
+store = open_store(config.find_home())
+client = KitaruClient()
+output, sys.stdout = sys.stdout, io.StringIO()  # the flows print too
+exec_id = flows.chain.run(length=3).exec_id
+if (child := os.fork()) == 0:
+    for use in (store.version, lambda: store.write().__enter__(), store.close):
+        try:
+            use()
+        except KitaruError as exc:
+            print(type(exc).__name__, "fork" in str(exc), file=output, flush=True)
+    print(client.executions.get(exec_id).exec_id == exec_id, file=output, flush=True)
+    del store, client
+    import gc; gc.collect()
+    os._exit(0)
+os.waitpid(child, 0)
+print(flows.chain.run(length=3).wait() == flows.chain.run(length=3).wait(), file=output)
+"""
+    assert support.run_python(home, program) == ["KitaruBackendError True"] * 3 + ["True", "True"]
+    assert support.is_sound(home)
+
+
+def test_a_fork_that_outlives_its_killed_parent_holds_no_lock(home: Path) -> None:
+    program = """
+import os, sys, time
+from kitaru import config
+from kitaru.store import open_store
+store = open_store(config.find_home())
+with store.write():
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    print(child, flush=True)
+    time.sleep(60)
+"""
+    process = support.spawn(home, "-c", program)
+    assert process.stdout is not None
+    child = int(process.stdout.readline())
+    try:
+        process.kill()
+        process.wait()
+        support.until(lambda: support.write_lock_is_free(home), "the lock is free", seconds=10)
+        flows.chain.run(length=1).wait(30)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        support.kill(process)
+
+
+def test_a_store_that_another_program_locks_is_an_error_that_says_so(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_BUSY_SECONDS", 0.01)
+    client = KitaruClient()
+    assert client.executions.list() == []
+    with closing(sqlite3.connect(home / "kitaru.db", isolation_level=None)) as foreign:
+        foreign.execute("BEGIN IMMEDIATE")
+        with pytest.raises(KitaruBackendError, match="locked by another program"):
+            flows.chain.run(length=1)
+        assert client.executions.list() == []
+    flows.chain.run(length=1).wait()
+
+
+def test_everything_in_a_home_is_for_its_owner_only(tmp_path: Path) -> None:
+    home = tmp_path / "new" / "home"
+    program = """
+import time
+from kitaru import KitaruClient
+client = KitaruClient()
+exec_id = client.executions.run("tests.flows:gate").exec_id
+from tests import support
+support.until(lambda: support.effects(client.home.path, exec_id), "it runs")
+"""
+    support.run_python(home, program, umask=0)
+    try:
+        found = {path: stat.S_IMODE(path.stat().st_mode) for path in home.rglob("*")}
+        kept = {path.name: mode for path, mode in found.items() if not path.name.startswith("at-")}
+        assert {"kitaru.db", "kitaru.db-wal", "kitaru.db-shm", "kitaru.db.lock"} <= kept.keys()
+        folders = {home: stat.S_IMODE(home.stat().st_mode)}
+        folders |= {path: mode for path, mode in found.items() if path.is_dir()}
+        assert set(folders.values()) == {0o700}, folders
+        assert {mode for name, mode in kept.items() if (home / name).is_file()} == {0o600}, kept
+    finally:
+        (home / "gate-a").touch()
+
+
+def test_eight_processes_open_a_fresh_store_at_once(home: Path) -> None:
+    program = """
+import sys
+from kitaru import KitaruClient
+from tests import flows
+print("ready", flush=True)
+sys.stdin.readline()
+handle = flows.chain.run(length=2)
+print(handle.wait())
+"""
+    crowd = [support.spawn(home, "-c", program) for _ in range(8)]
+    for process in crowd:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    assert not (home / "kitaru.db").exists()
+    for process in crowd:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    results = {support.finish(process) for process in crowd}
+    assert len(results) == 1
+    assert support.query(home, "SELECT count(*) FROM executions") == [(8,)]
+    assert support.is_sound(home)
+
+
+def test_writers_take_turns_at_one_lock(home: Path) -> None:
+    store = open_store(config.find_home())
+    with store.write():
+        assert not support.write_lock_is_free(home)
+    assert support.write_lock_is_free(home)
+
+
+def test_a_closed_store_is_opened_anew(home: Path) -> None:
+    flows.chain.run(length=1).wait()
+    store: Store = open_store(config.find_home())
+    store.close()
+    assert len(KitaruClient().executions.list()) == 1
+
+
+def test_a_store_that_was_replaced_is_opened_anew(home: Path) -> None:
+    flows.chain.run(length=1).wait()
+    for path in home.glob("kitaru.db*"):
+        path.unlink()
+    assert kitaru.KitaruClient().executions.list() == []
