@@ -63,6 +63,8 @@ LAYERS: dict[str, int] = {
     "targets": 5,
     "driver": 5,
     "attempts": 5,
+    "calls": 5,
+    "course": 5,
     "polling": 5,
     "pool": 5,
     "ledger": 5,

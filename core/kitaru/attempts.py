@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextvars
 import threading
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 from kitaru import capture, clock, codec, config, context, failures, inputs
 from kitaru.context import CallRequest, CallScope, Unwind
+from kitaru.course import Course
 from kitaru.errors import (
     FailureOrigin,
     KitaruContextError,
@@ -19,7 +20,7 @@ from kitaru.futures import Recorded
 from kitaru.journal import Step
 from kitaru.ledger import Ledger
 from kitaru.models import CallStatus
-from kitaru.store import artifacts
+from kitaru.store import Transaction, artifacts
 from kitaru.store.journal import AttemptRecord, CallRecord
 
 #: Mistakes that a repetition cannot mend.
@@ -27,19 +28,15 @@ FINAL = (KitaruContextError, KitaruSerializationError, KitaruUsageError)
 
 
 class Drive(Protocol):
-    """What a running call needs of its driver."""
+    """What a running call needs of its drive."""
 
+    course: Course
     ledger: Ledger
     running: RunningCalls
 
-    @property
-    def exec_id(self) -> str: ...
     def put(
-        self, conn: Any, record: CallRecord, *, step: Step, result: bytes | None = None
+        self, conn: Transaction, record: CallRecord, *, step: Step, result: bytes | None = None
     ) -> None: ...
-    def pause(self, seconds: float) -> None: ...
-    def check(self) -> None: ...
-    def halt(self, unwind: Unwind) -> NoReturn: ...
 
 
 @dataclass(slots=True)
@@ -102,8 +99,8 @@ def run(drive: Drive, step: Step, request: CallRequest) -> Recorded:
     earlier = tuple(_interrupted(attempt) for attempt in step.attempts)
     tried = 0 if step.reopened else sum(_counts(attempt) for attempt in earlier)
     while True:
-        drive.check()  # a submitted call may have stood in the queue for long
-        scope = CallScope(drive.exec_id, step.call_id, len(earlier) + 1, clock.now_us())
+        drive.course.check()  # a submitted call may have stood in the queue for long
+        scope = CallScope(drive.ledger.exec_id, step.call_id, len(earlier) + 1, clock.now_us())
         running = RunningCall(step, request, scope, earlier, clock.monotonic())
         drive.running.add(running)
         data, exc = _attempt(request, scope)
@@ -125,7 +122,7 @@ def run(drive: Drive, step: Step, request: CallRequest) -> Recorded:
         _commit(drive, running, earlier, failure=failure, again=not last)
         if last:
             return Recorded(failure=failure, cause=exc)
-        drive.pause(request.policy.pause(tried))
+        drive.course.pause(request.policy.pause(tried))
 
 
 def _attempt(request: CallRequest, scope: CallScope) -> tuple[bytes | None, BaseException | None]:
@@ -184,7 +181,7 @@ def record_override(drive: Drive, step: Step, request: CallRequest) -> Recorded:
         data = codec.encode(value, types=request.returns, path=what)
     except (KitaruUsageError, KitaruSerializationError) as exc:
         # Not the flow's to catch: it would go on without the value it was to get.
-        drive.halt(Unwind("refused", exc))
+        drive.course.halt(Unwind("refused", exc))
     now = clock.now_us()
     record = replace(
         _record(step, request, CallStatus.COMPLETED, started_at=now, ended_at=now),

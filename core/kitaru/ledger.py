@@ -27,6 +27,7 @@ class Ledger:
     def __init__(self, store: Store, lease: Lease, metadata: dict[str, Any]) -> None:
         self.store = store
         self.lease = lease
+        self.exec_id = lease.exec_id
         self.interrupt = threading.Event()
         self.cancelled = False
         self.lost = False

@@ -36,7 +36,7 @@ class Question:
         self._request = request
         self._digest = digest
         self._shown = shown
-        self._wait_id = ids.qualified(drive.exec_id, step.call_id)
+        self._wait_id = ids.qualified(drive.ledger.exec_id, step.call_id)
         self._asked_at = clock.now_us()
 
     def answer(self) -> bytes:
@@ -66,7 +66,7 @@ class Question:
                 if answer is not None and self._accept(answer):
                     return answer
                 self._ledger.look()
-            self._drive.check()
+            self._drive.course.check()
             if clock.monotonic() >= deadline or not threading.main_thread().is_alive():
                 # Submitted calls may end meanwhile, and so may the wait.
                 self._drive.join()
@@ -135,7 +135,7 @@ class Question:
             if waits.status(conn, self._execution, self._step.seq) == "answered":
                 return
             leases.release(conn, self._execution)
-        self._drive.halt(Unwind("suspended"))
+        self._drive.course.halt(Unwind("suspended"))
 
     def _record(self, status: CallStatus, ended_at: int | None = None) -> CallRecord:
         return CallRecord(

@@ -1,0 +1,79 @@
+"""Whether a drive goes on, and what ended it first.
+
+What cannot go on (taken over, cancelled, code that diverged, a store that fails) leaves the flow
+as an `Unwind`, which `except Exception` in user code does not catch; every later durable call of
+that drive raises it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import NoReturn
+
+from kitaru import clock
+from kitaru.context import Unwind
+from kitaru.errors import (
+    KitaruBackendError,
+    KitaruCorruptionError,
+    KitaruDivergenceError,
+    KitaruLeaseError,
+)
+from kitaru.ledger import Ledger
+
+
+class Course:
+    """The course of one drive; `halted` is what ended it, once something has."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.halted: Unwind | None = None
+        self._stopping = False
+        self._lock = threading.Lock()
+
+    def stop(self) -> None:
+        """Leave the execution resumable at its next durable call."""
+        self._stopping = True
+        self.ledger.interrupt.set()
+
+    def halt(self, unwind: Unwind) -> NoReturn:
+        """End the drive from inside a durable call; the first reason stays."""
+        with self._lock:
+            self.halted = self.halted or unwind
+        raise self.halted
+
+    def check(self) -> None:
+        """Leave the flow if the drive is over."""
+        if self.halted is not None:
+            raise self.halted
+        if self.ledger.interrupt.is_set():
+            if self.ledger.lost:
+                error = KitaruLeaseError(
+                    f"Execution {self.ledger.exec_id} was taken over or ended from outside; "
+                    "this driver stopped and wrote nothing more."
+                )
+                self.halt(Unwind("lost", error))
+            if self.ledger.cancelled:
+                self.halt(Unwind("cancelled"))
+            if self._stopping:
+                self.halt(Unwind("stopped"))
+
+    def pause(self, seconds: float) -> None:
+        """Wait between two attempts, unless the drive ends meanwhile."""
+        clock.wait(self.ledger.interrupt, seconds)
+        self.check()
+
+    @contextlib.contextmanager
+    def guard(self) -> Iterator[None]:
+        """Let infrastructure errors out past user code's `except Exception`."""
+        try:
+            yield
+        except KitaruLeaseError as exc:
+            self.halt(Unwind("lost", exc))
+        except KitaruDivergenceError as exc:
+            self.halt(Unwind("diverged", exc))
+        except KitaruCorruptionError as exc:
+            self.halt(Unwind("damaged", exc))
+        except KitaruBackendError as exc:
+            self.halt(Unwind("broken", exc))
