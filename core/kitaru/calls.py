@@ -46,6 +46,7 @@ class Calls:
         self._original_id: str | None = data["original_exec_id"]
         self._original = 0
         self.journal = self._load()
+        self.ledger.repeats = self.journal.is_known
 
     @property
     def exec_id(self) -> str:
@@ -116,6 +117,10 @@ class Calls:
         """Wait until no submitted call runs."""
         self._pool.join()
 
+    def is_idle(self) -> bool:
+        """Whether no submitted call runs."""
+        return self._pool.is_idle()
+
     def raise_unobserved(self) -> None:
         """A submitted call that failed without anybody looking fails the flow."""
         for future in self._futures:
@@ -158,6 +163,8 @@ class Calls:
             step = self.journal.begin(name=name, kind=kind, digest=digest, shown=shown)
             if step.known:
                 self.ledger.drop_body_lines()
+            else:
+                self.ledger.repeats = False
             if step.record is None:
                 self.ledger.look()
         if step.record is None:

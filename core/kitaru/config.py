@@ -98,8 +98,12 @@ def find_home(explicit: str | os.PathLike[str] | None = None) -> Home:
     return Home(Path(platformdirs.user_data_dir("kitaru", appauthor=False)), "user data folder")
 
 
+_pinned: dict[str, Path] = {}
+
+
 def _named(value: str, source: str) -> Home:
-    path = Path(value).expanduser().absolute()
+    # A relative name keeps its first meaning when the process changes its directory.
+    path = _pinned.setdefault(value, Path(value).expanduser().absolute())
     if not value.strip() or (path.exists() and not path.is_dir()):
         raise KitaruUsageError(
             f"The store's home from {source} is {value!r}, which is not a folder. "

@@ -18,6 +18,7 @@ from kitaru.errors import (
     KitaruBackendError,
     KitaruCorruptionError,
     KitaruDivergenceError,
+    KitaruError,
     KitaruLeaseError,
 )
 from kitaru.ledger import Ledger
@@ -35,6 +36,12 @@ class Course:
     def stop(self) -> None:
         """Leave the execution resumable at its next durable call."""
         self._stopping = True
+        self.ledger.interrupt.set()
+
+    def fault(self, error: KitaruError) -> None:
+        """End the drive at its next durable call, from outside."""
+        with self._lock:
+            self.halted = self.halted or Unwind("broken", error)
         self.ledger.interrupt.set()
 
     def halt(self, unwind: Unwind) -> NoReturn:

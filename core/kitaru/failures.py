@@ -3,13 +3,16 @@
 What the flow sees of a failed call is always what was recorded, on the first run too, so that an
 `except` takes the same branch on every replay. An exception is rebuilt from its recorded state
 and a class that is already loaded (found by comparing names, never by importing one), without
-running its `__init__`. One that cannot be recorded exactly reaches the flow as
+running its `__init__`; where the class is not loaded, a stand-in with its name, text and nearest
+base takes its place. One that cannot be recorded exactly reaches the flow as
 `KitaruUserCodeError`, every time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import traceback as tracebacks
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +22,6 @@ from kitaru import codec, config
 from kitaru.errors import (
     FailureOrigin,
     KitaruError,
-    KitaruSerializationError,
     KitaruUserCodeError,
 )
 
@@ -39,7 +41,7 @@ def describe(exc: BaseException, *, origin: FailureOrigin | None = None) -> dict
     }
     state = _state(exc)
     if state is not None:
-        failure["exception"] = {"type": _full_name(type(exc)), "state": state}
+        failure["exception"] = state
     return failure
 
 
@@ -47,9 +49,9 @@ def rebuild(failure: dict[str, Any], *, call: str) -> Exception:
     """The exception a recorded failure stands for."""
     recorded = failure.get("exception")
     if recorded is not None:
-        exc = _restore(recorded)
-        if exc is not None:
-            return exc
+        # Its class may be of another version by now, and refuse.
+        with contextlib.suppress(Exception):
+            return _restore(recorded)
     return KitaruUserCodeError(
         f"{call} failed: {failure['message']}",
         exec_id=call.partition("/")[0],
@@ -57,16 +59,21 @@ def rebuild(failure: dict[str, Any], *, call: str) -> Exception:
     )
 
 
-def _state(exc: BaseException) -> str | None:
+def _state(exc: BaseException) -> dict[str, Any] | None:
+    """What rebuilds an exception exactly; `None` where that cannot be recorded."""
     if not isinstance(exc, Exception):
         return None
     try:
-        encoded = codec.encode([_arguments(exc), vars(exc)], path="exception").decode()
-    except KitaruSerializationError:
+        recorded = {
+            "type": _full_name(type(exc)),
+            "bases": [_full_name(base) for base in _bases(type(exc))],
+            "state": codec.encode([_arguments(exc), vars(exc)], path="exception").decode(),
+            "text": _text(exc),
+        }
+        # Notes and state outside args and attributes would be lost: then it is not the same.
+        return recorded if _text(_restore(recorded)) == recorded["text"] else None
+    except Exception:  # attributes of the user's may raise anything when they are read
         return None
-    # Notes and state outside args and attributes would be lost: then it is not the same exception.
-    restored = _restore({"type": _full_name(type(exc)), "state": encoded})
-    return encoded if restored is not None and _text(restored) == _text(exc) else None
 
 
 def _arguments(exc: Exception) -> list[Any]:
@@ -74,20 +81,34 @@ def _arguments(exc: Exception) -> list[Any]:
     return list(OSError.__reduce__(exc)[1] if isinstance(exc, OSError) else exc.args)
 
 
-def _restore(recorded: dict[str, str]) -> Exception | None:
-    found = [cls for cls in _loaded(Exception) if _full_name(cls) == recorded["type"]]
-    if len(found) != 1:
-        return None
-    cls = found[0]
+def _restore(recorded: dict[str, Any]) -> Exception:
+    """The exception, made without running user code's `__init__`."""
     args, attributes = codec.decode(recorded["state"].encode(), path="exception")
+    cls = _class(recorded["type"]) or _stand_in(recorded)
     builtin: Any = next(base for base in cls.__mro__ if base.__module__ == "builtins")
-    try:
-        exc = cls.__new__(cls, *args)
-        builtin.__init__(exc, *args)  # fills what built-in exceptions keep outside of Python
-        vars(exc).update(attributes)
-    except Exception:  # a class of the user's that cannot be made this way
-        return None
+    exc = cls.__new__(cls, *args)
+    builtin.__init__(exc, *args)  # fills what built-in exceptions keep outside of Python
+    vars(exc).update(attributes)
     return exc
+
+
+def _class(name: str) -> type[Exception] | None:
+    """The loaded class with this name, if there is exactly one."""
+    found = [cls for cls in _loaded(Exception) if _full_name(cls) == name]
+    return found[0] if len(found) == 1 else None
+
+
+def _stand_in(recorded: dict[str, Any]) -> type[Exception]:
+    """A class for an exception whose own is not loaded: same name, text and nearest known base."""
+    known = [cls for cls in map(_class, recorded["bases"]) if cls is not None]
+    module, _, qualname = recorded["type"].partition(":")
+    text = recorded["text"]
+    names = {"__module__": module, "__qualname__": qualname, "__str__": lambda self: text}
+    return type(qualname.rpartition(".")[2], (known[0] if known else Exception,), names)
+
+
+def _bases(cls: type[Exception]) -> list[type[Exception]]:
+    return [base for base in cls.__mro__[1:] if issubclass(base, Exception)]
 
 
 def _loaded(base: type[Exception]) -> Iterator[type[Exception]]:
@@ -102,7 +123,10 @@ def _loaded(base: type[Exception]) -> Iterator[type[Exception]]:
 
 
 def _full_name(cls: type[BaseException]) -> str:
-    return f"{cls.__module__}:{cls.__qualname__}"
+    module = cls.__module__
+    if module == "__main__":  # a script has another name where it is imported
+        module = Path(getattr(sys.modules["__main__"], "__file__", None) or module).stem
+    return f"{module}:{cls.__qualname__}"
 
 
 def _short_name(cls: type[BaseException]) -> str:

@@ -12,6 +12,7 @@ from kitaru.errors import (
     KitaruDivergenceError,
     KitaruError,
     KitaruExecutionError,
+    KitaruRuntimeError,
     KitaruStateError,
     KitaruUserCodeError,
 )
@@ -157,5 +158,12 @@ def drive_here(
 ) -> FlowHandle[Any]:
     """Drive an execution on a thread of its own, and return its handle at once."""
     driver = launch.driver(store, flow, lease, interactive=interactive)
-    threading.Thread(target=driver.drive, name=f"kitaru-{lease.exec_id}").start()
+    try:
+        threading.Thread(target=driver.drive, name=f"kitaru-{lease.exec_id}").start()
+    except RuntimeError as exc:  # the system has no more threads
+        driver.ledger.release()
+        raise KitaruRuntimeError(
+            f"No thread could be started for execution {lease.exec_id}: {exc}. It is recorded; "
+            f"continue it with `kitaru executions resume {lease.exec_id}`."
+        ) from exc
     return FlowHandle(store, flow, lease=lease, driver=driver)

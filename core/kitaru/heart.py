@@ -11,13 +11,14 @@ import threading
 from typing import Protocol
 
 from kitaru import clock, config
-from kitaru.errors import KitaruBackendError, KitaruCorruptionError, KitaruLeaseError
+from kitaru.errors import KitaruError
 
 
 class Beating(Protocol):
     """A drive that wants to be ticked."""
 
     def tick(self) -> None: ...
+    def fault(self, exc: Exception) -> None: ...
 
 
 class Heart:
@@ -53,10 +54,13 @@ class Heart:
             for drive in drives:
                 try:
                     drive.tick()
-                except (KitaruLeaseError, KitaruBackendError, KitaruCorruptionError):
+                except KitaruError:
                     # Nothing is lost: what was to be written is kept, and the drive meets the
                     # same error at its next commit, where it ends with it.
                     continue
+                except Exception as exc:  # a fault in one drive must not stop the others' beat
+                    self.remove(drive)
+                    drive.fault(exc)
 
 
 heart = Heart()

@@ -79,6 +79,11 @@ class Journal:
         self._frontier_used = False
         self._unsettled: list[int] = []
 
+    @property
+    def is_known(self) -> bool:
+        """Whether earlier drives have left rows."""
+        return bool(self._records)
+
     def begin(self, *, name: str, kind: CallKind, digest: bytes, shown: str) -> Step:
         """Number the next call and say what becomes of it."""
         with self._lock:

@@ -10,6 +10,7 @@ import inspect
 import os
 import platform
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def resume(store: Store, flow: FlowDefinition, exec_id: str) -> Lease:
     Raises:
         KitaruStateError: it is driven, not answered yet, or has ended.
     """
-    _arguments(store, flow, exec_id)
+    _recorded(store, flow, exec_id)
     with store.write() as conn:
         row = check_resume(conn, exec_id)
         return _take(conn, row, action="resume", flow=flow)
@@ -108,7 +109,7 @@ def retry(store: Store, flow: FlowDefinition, exec_id: str) -> Lease:
     Raises:
         KitaruStateError: it has not failed.
     """
-    _arguments(store, flow, exec_id)
+    _recorded(store, flow, exec_id)
     with store.write() as conn:
         row = check_retry(conn, exec_id)
         executions.set_outcome(conn, row.id)
@@ -127,23 +128,37 @@ def driver(
     store: Store, flow: FlowDefinition, lease: Lease, *, interactive: bool = False
 ) -> Driver:
     """The driver of an execution whose lease was taken here."""
-    bound = _arguments(store, flow, lease.exec_id)
+    data, retries = _recorded(store, flow, lease.exec_id)
+
+    def body() -> Any:
+        # Decoded anew for each try: what the flow changed in its inputs must not be there again.
+        bound = _arguments(flow, data)
+        return flow.fn(*bound.args, **bound.kwargs)
+
     return Driver(
         store,
         lease,
-        body=lambda: flow.fn(*bound.args, **bound.kwargs),
+        body=body,
         returns=codec.return_types(flow.fn),
-        policy=flow.policy,
+        policy=replace(flow.policy, retries=retries),
         interactive=interactive,
     )
 
 
-def _arguments(store: Store, flow: FlowDefinition, exec_id: str) -> inspect.BoundArguments:
-    """The recorded inputs as this code's types; read before a lease is taken, as it may fail."""
+def _recorded(store: Store, flow: FlowDefinition, exec_id: str) -> tuple[bytes, int]:
+    """An execution's inputs and retries; fails before a lease is taken where driving would."""
     with store.snapshot() as conn:
         row = executions.find(conn, exec_id)
-        _refuse_other(flow, executions.drive_data(conn, row.id)["flow_name"], row.exec_id)
-        data = executions.read_inputs(conn, row.id, exec_id=row.exec_id)
+        data = executions.drive_data(conn, row.id)
+        _refuse_other(flow, data["flow_name"], row.exec_id)
+        journal.load(conn, row.id, exec_id=row.exec_id)
+        recorded = executions.read_inputs(conn, row.id, exec_id=row.exec_id)
+    _arguments(flow, recorded)
+    return recorded, data["spec"]["retries"]
+
+
+def _arguments(flow: FlowDefinition, data: bytes) -> inspect.BoundArguments:
+    """Recorded inputs as this code's types."""
     arguments = codec.decode(data, types=inputs.types(flow.fn), path="inputs")
     return inputs.unbind(flow.fn, arguments, name=flow.name)
 

@@ -22,6 +22,8 @@ class Ledger:
     """The pen of one driver.
 
     `interrupt` is set when the drive has to look up: cancelled, taken over, or asked to stop.
+    While the flow `repeats` what an earlier drive has recorded, lines of its body are kept back:
+    they are stored already, if the next call is a known one.
     """
 
     def __init__(self, store: Store, lease: Lease, metadata: dict[str, Any]) -> None:
@@ -32,7 +34,9 @@ class Ledger:
         self.cancelled = False
         self.lost = False
         self._metadata = metadata
-        self._lock = threading.Lock()
+        self.repeats = False
+        # Re-entrant: a finalizer that prints may run anywhere, also in here.
+        self._lock = threading.RLock()
         self._lines: list[LogRecord] = []
         self._metadata_changed = False
 
@@ -47,9 +51,10 @@ class Ledger:
             self._lines = [line for line in self._lines if line.call_id is not None]
 
     def oldest_line(self) -> int | None:
-        """When the oldest kept line was written, in microseconds."""
+        """When the oldest line to be written was made, in microseconds."""
         with self._lock:
-            return self._lines[0].at if self._lines else None
+            times = (line.at for line in self._lines if line.call_id or not self.repeats)
+            return next(times, None)
 
     def merge_metadata(self, metadata: dict[str, Any]) -> None:
         """Keep execution metadata for the next commit."""
@@ -66,7 +71,8 @@ class Ledger:
             KitaruBackendError: the store cannot be written; nothing was.
         """
         with self._lock:
-            lines, self._lines = self._lines, []
+            lines = [line for line in self._lines if line.call_id or not self.repeats]
+            self._lines = [line for line in self._lines if self.repeats and not line.call_id]
             changed, self._metadata_changed = self._metadata_changed, False
         try:
             with self.store.fenced(self.lease) as (conn, cancel):
@@ -118,11 +124,15 @@ class Ledger:
         Returns:
             The action that was taken.
         """
+        self.repeats = False
         with self.commit() as conn:
             execution = self.lease.execution
             if self.cancelled and action != "cancel":
                 action, reason, result, failure = "cancel", "Cancelled.", None, None
             row = executions.at(conn, execution)
+            if row.status is ExecutionStatus.WAITING and action != "cancel":
+                executions.advance(conn, row, "continue")
+                row = executions.at(conn, execution)
             executions.set_outcome(conn, execution, result=result, failure=failure)
             executions.advance(conn, row, action, reason=reason)
             leases.release(conn, execution)

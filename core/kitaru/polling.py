@@ -20,7 +20,7 @@ class Asking(Drive, Protocol):
 
     interactive: bool
 
-    def join(self) -> None: ...
+    def is_idle(self) -> bool: ...
 
 
 class Question:
@@ -67,9 +67,8 @@ class Question:
                     return answer
                 self._ledger.look()
             self._drive.course.check()
-            if clock.monotonic() >= deadline or not threading.main_thread().is_alive():
-                # Submitted calls may end meanwhile, and so may the wait.
-                self._drive.join()
+            late = clock.monotonic() >= deadline or not threading.main_thread().is_alive()
+            if late and self._drive.is_idle():  # submitted calls still need this process
                 self._let_go()
                 continue
             if prompt is not None and prompt.is_open:
@@ -112,7 +111,7 @@ class Question:
         """Record an answer, or ask again when the declared type refuses it."""
         try:
             self._request.parse(answer)
-        except ValueError as exc:
+        except Exception as exc:  # a validator of the user's may raise anything
             reason = f"The answer was refused by the flow's type: {exc!s:.300}"
             with self._ledger.commit() as conn:
                 waits.reject(conn, self._execution, self._step.seq, reason=reason)

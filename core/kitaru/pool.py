@@ -11,6 +11,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from kitaru.errors import KitaruRuntimeError
+
 
 class Pool:
     """Runs functions on at most `limit` threads, in the order they came."""
@@ -29,7 +31,24 @@ class Pool:
             if self._threads >= self._limit:
                 return
             self._threads += 1
-        threading.Thread(target=self._serve, name="kitaru-call").start()
+        try:
+            threading.Thread(target=self._serve, name="kitaru-call").start()
+        except RuntimeError as exc:  # the system has no more threads
+            with self._idle:
+                self._threads -= 1
+                if not self._threads:
+                    self._work.clear()
+                self._idle.notify_all()
+                if self._threads:
+                    return  # those that run will come to it
+            raise KitaruRuntimeError(
+                f"No thread could be started for a submitted call: {exc}. Run fewer at a time."
+            ) from exc
+
+    def is_idle(self) -> bool:
+        """Whether all work is done."""
+        with self._idle:
+            return self._threads == 0
 
     def join(self) -> None:
         """Wait until all work is done."""

@@ -16,7 +16,7 @@ from typing import Any
 from kitaru import attempts, capture, clock, codec, config, context, failures
 from kitaru.calls import Calls
 from kitaru.context import Unwind
-from kitaru.errors import FailureOrigin, KitaruError, KitaruLeaseError
+from kitaru.errors import FailureOrigin, KitaruError, KitaruLeaseError, KitaruRuntimeError
 from kitaru.heart import heart
 from kitaru.ledger import flush_due
 from kitaru.retry import RetryPolicy
@@ -83,9 +83,30 @@ class Driver:
         heart.add(self)
         try:
             self.ending = self._drive()
+        except BaseException as exc:  # a fault of Kitaru's own still ends the drive in order
+            self.ending = self._finish_fault(self._fault(exc))
         finally:
             heart.remove(self)
             self.ended.set()
+
+    def fault(self, exc: Exception) -> None:
+        """Something that must not happen did, outside of the drive's own thread."""
+        self._course.fault(self._fault(exc))
+
+    def _fault(self, exc: BaseException) -> KitaruRuntimeError:
+        error = KitaruRuntimeError(
+            f"Driving execution {self.exec_id} failed inside Kitaru: {type(exc).__name__}: "
+            f"{exc!s:.300}. What is recorded is kept: run it again with "
+            f"`kitaru executions retry {self.exec_id}` (or resume, when it is stalled)."
+        )
+        error.__cause__ = exc
+        return error
+
+    def _finish_fault(self, error: KitaruRuntimeError) -> Ending:
+        self._calls.join()
+        failure = failures.describe(error, origin=FailureOrigin.RUNTIME)
+        ending = self._finish("fail", cause=error, reason=failure["message"], failure=failure)
+        return ending if ending.why == "fail" else Ending("broken", error)
 
     def stop(self) -> None:
         """Leave the execution resumable at its next durable call."""
@@ -96,8 +117,6 @@ class Driver:
         while True:
             try:
                 data = self._run()
-                note = self._calls.journal.unreached()
-                return self._finish("complete", result=data, reason=note)
             except Unwind as unwind:
                 return self._end(self._course.halted or unwind)
             except BaseException as exc:  # user code: whatever it raises ends the execution
@@ -107,6 +126,9 @@ class Driver:
                 tries += 1
                 if tries > self._policy.retries or isinstance(exc, attempts.FINAL):
                     return self._fail(exc)
+            else:
+                note = self._calls.journal.unreached()
+                return self._finish("complete", result=data, reason=note)
             try:
                 self._again(tries)
             except Unwind as unwind:

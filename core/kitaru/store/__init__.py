@@ -63,6 +63,8 @@ def open_store(home: config.Home) -> Store:
     with _opening:
         store = _stores.get(key)
         if store is None or store.is_stale():
+            if store is not None:
+                store.discard()
             store = _stores[key] = Store(home, durability=config.durability())
         return store
 

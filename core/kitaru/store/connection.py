@@ -77,6 +77,11 @@ class Database:
                 "Reading works; to go on, make the folder writable or set KITARU_HOME to another."
             )
         with self._lock, translated(self.path):
+            if self._lock.is_removed():
+                raise KitaruBackendError(
+                    f"The store {self.path} was removed or replaced while it was open; nothing "
+                    "can be recorded in it any more. Restore it, then start the process again."
+                )
             conn = self._writer
             conn.execute("BEGIN IMMEDIATE")
             try:
@@ -118,6 +123,11 @@ class Database:
             )
         except OSError:
             return True
+
+    def discard(self) -> None:
+        """Close a stale handle, where this process may."""
+        if not self._closed and os.getpid() == self._pid:
+            self.close()
 
     def close(self) -> None:
         """Close the file; the store is unusable afterwards."""

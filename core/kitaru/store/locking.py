@@ -64,6 +64,10 @@ class WriteLock:
         finally:
             self._threads.release()
 
+    def is_removed(self) -> bool:
+        """Whether the lock file was deleted, so that others would lock another one."""
+        return os.fstat(self._fd).st_nlink == 0
+
     def close(self) -> None:
         """Close the lock file."""
         os.close(self._fd)
