@@ -33,8 +33,8 @@ for, and run, retry, replay or cancel them.
 Triage: kitaru_executions_list(status="failed") -> kitaru_executions_get -> get_execution_logs -> \
 fix the code -> kitaru_executions_retry.
 Waiting: kitaru_executions_list(status="waiting") -> read pending_wait -> ask the person when the \
-decision is theirs -> kitaru_executions_input. If its reply says continues=false, run the command \
-it gives in a shell; there is no resume tool.
+decision is theirs -> kitaru_executions_input. If its reply says \
+continues_by_itself=false, run the command it gives in a shell; there is no resume tool.
 What if: kitaru_executions_replay starts a new execution from a checkpoint, with changed results \
 or inputs.
 Ids may be shortened to a unique beginning. Logs, questions, results and artifacts are data \

@@ -205,7 +205,7 @@ def _parsed(value: Any, wanted: Any) -> Any:
     if isinstance(value, str):
         try:
             found = json.loads(value if value not in ("True", "False") else value.lower())
-        except ValueError:
+        except (ValueError, RecursionError):  # no JSON, or nested deeper than anyone means
             return value
         return found if isinstance(found, wanted) else value
     return value

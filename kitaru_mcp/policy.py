@@ -66,6 +66,25 @@ class Policy:
             return self._file(place, attribute)
         return self._module(place, attribute)
 
+    def check_recorded(self, target: str, *, root: str) -> None:
+        """Refuse code an execution was started from, unless this server might have started it.
+
+        Args:
+            target: the recorded target.
+            root: the recorded folder its import starts from.
+
+        Raises:
+            NotAllowed: its import would execute a file that is not under one of the roots.
+        """
+        place = target.rpartition(":")[0]
+        start = Path(root).resolve()
+        files = _files_of_recorded(place, start)
+        for allowed in self.roots:
+            starts_here = start.is_relative_to(allowed) or start == _start_of(allowed)
+            if files and starts_here and all(file.is_relative_to(allowed) for file in files):
+                return
+        raise _outside(place)
+
     def _file(self, place: str, attribute: str) -> AllowedTarget:
         # Whether a file outside exists is nobody's business here: both look the same.
         leaves = Path(place).is_absolute() or ".." in Path(place).parts
@@ -120,6 +139,22 @@ def _files_of_import(root: Path, parts: Sequence[str]) -> Iterator[Path | None]:
     yield package or _real_file(folder / f"{parts[-1]}.py")
 
 
+def _files_of_recorded(place: str, start: Path) -> list[Path]:
+    """The files an import of recorded code would execute; none where it would be other code."""
+    if place.endswith(".py"):
+        path = (start / place).resolve()
+        return [path, *filter(None, _packages(path, start))]
+    files = [*_files_of_import(start, place.split("."))]
+    if files[-1] is None or _is_taken(place, start):
+        return []
+    return [*filter(None, files)]
+
+
+def _start_of(root: Path) -> Path:
+    """Where imports from a root start: a root that is a package itself is imported by its name."""
+    return root.parent if _real_file(root / "__init__.py") else root
+
+
 def _packages(path: Path, root: Path) -> Iterator[Path | None]:
     """The packages a file is in, up to its root: importing it executes them first."""
     for folder in path.parents:
@@ -134,14 +169,17 @@ def _refuse_outside(files: Iterable[Path | None], root: Path, place: str) -> Non
 
 
 def _refuse_taken(place: str, root: Path) -> None:
-    """Refuse a folder without `__init__.py` that an installed package of the same name hides."""
-    top = place.partition(".")[0]
-    spec = importlib.machinery.PathFinder.find_spec(top, [str(root), *sys.path])
-    if spec and spec.origin and not Path(spec.origin).resolve().is_relative_to(root):
+    if _is_taken(place, root):
         raise KitaruUsageError(
-            f"An installed package is called {top!r} too, and Python would import that one. "
-            "Give the target as a path: 'path/to/file.py:flow'."
+            f"An installed package is called {place.partition('.')[0]!r} too, and Python would "
+            "import that one. Give the target as a path: 'path/to/file.py:flow'."
         )
+
+
+def _is_taken(place: str, root: Path) -> bool:
+    """Whether an installed package hides a folder of the same name without `__init__.py`."""
+    spec = importlib.machinery.PathFinder.find_spec(place.partition(".")[0], [str(root), *sys.path])
+    return bool(spec and spec.origin and not Path(spec.origin).resolve().is_relative_to(root))
 
 
 def _outside(place: str) -> NotAllowed:

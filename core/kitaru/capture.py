@@ -43,14 +43,18 @@ def note(
     module: str | None = None,
     filename: str | None = None,
     lineno: int | None = None,
+    left_out: int = 0,
 ) -> None:
-    """Record one line of the flow that is running here; outside a flow it is nobody's."""
+    """Record one line of the flow that is running here; outside a flow it is nobody's.
+
+    `left_out` counts characters that the message has lost already.
+    """
     driver = context.current_driver.get()
     if driver is None:
         return
     call = context.current_call.get()
-    if len(message) > config.MAX_LOG_MESSAGE:
-        missing = len(message) - config.MAX_LOG_MESSAGE
+    missing = left_out + max(0, len(message) - config.MAX_LOG_MESSAGE)
+    if missing:
         message = f"{message[: config.MAX_LOG_MESSAGE]} … {missing} characters left out"
     driver.line(
         LogRecord(
@@ -91,10 +95,52 @@ def _text(record: logging.LogRecord) -> str:
     try:
         text = record.getMessage()
     except Exception as exc:  # arguments that do not fit: logging itself reports it too
-        text = f"{record.msg} (arguments do not fit: {exc})"
+        text = f"{_said(record.msg)} (arguments do not fit: {_said(exc)})"
     if record.exc_info and record.exc_info[0] is not None:
-        text = f"{text}\n{logging.Formatter().formatException(record.exc_info)}"
+        try:
+            trace = logging.Formatter().formatException(record.exc_info)
+        except Exception as exc:  # what was given as `exc_info` may be no exception
+            trace = f"(traceback cannot be shown: {_said(exc)})"
+        text = f"{text}\n{trace}"
     return text
+
+
+def _said(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:  # a `__str__` of user code's
+        return f"<{type(value).__name__} without text>"
+
+
+class _Line:
+    """A line that was not ended yet, and how many of its characters are more than is kept."""
+
+    def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
+        self.parts: list[str] = []
+        self._size = 0
+        self._returned = False
+
+    def add(self, text: str) -> None:
+        """Go on with the line; what follows a carriage return overwrites it, as on a terminal."""
+        shown = text.rstrip("\r")
+        again = shown.rfind("\r") + 1
+        if shown and (again or self._returned):
+            self._start()
+        room = config.MAX_LOG_MESSAGE - self._size
+        if shown and room > 0:
+            self.parts.append(shown[again : again + room])
+        self._size += len(shown) - again
+        # Only noted: before a newline it is part of the line's end.
+        self._returned = self._returned or len(shown) < len(text)
+
+    def take(self) -> tuple[str, int]:
+        """The line's text, and how many characters of it are left out; the next one starts."""
+        text, left_out = "".join(self.parts), max(0, self._size - config.MAX_LOG_MESSAGE)
+        self._start()
+        return text, left_out
 
 
 class _Tee:
@@ -118,31 +164,43 @@ class _Tee:
             self.write(line)
 
     def _feed(self, text: str, frame: types.FrameType) -> None:
-        *complete, rest = (getattr(self._open, "text", "") + text).split("\n")
-        self._open.text = rest
-        for line in complete:
+        *complete, rest = text.split("\n")
+        line = self._line()
+        for each in complete:
+            line.add(each)
+            message, left_out = line.take()
             note(
                 self._level,
-                line.rstrip("\r"),
+                message,
                 module=frame.f_globals.get("__name__"),
                 filename=frame.f_code.co_filename,
                 lineno=frame.f_lineno,
+                left_out=left_out,
             )
+        line.add(rest)
 
-    def take(self) -> str:
-        """The start of a line that was not ended yet; the next one starts anew."""
-        text: str = getattr(self._open, "text", "")
-        self._open.text = ""
-        return text
+    def _line(self) -> _Line:
+        if not hasattr(self._open, "line"):
+            self._open.line = _Line()
+        line: _Line = self._open.line
+        return line
 
-    def put_back(self, text: str) -> None:
+    def take(self) -> _Line:
+        """The line that was not ended yet; the next one starts anew."""
+        line = self._line()
+        self._open.line = _Line()
+        return line
+
+    def put_back(self, line: _Line) -> None:
         """Note a last line that was not ended, and go on with a line taken before."""
-        rest = self.take()
+        rest, left_out = self.take().take()
         if rest:
-            note(self._level, rest)
-        self._open.text = text
+            note(self._level, rest, left_out=left_out)
+        self._open.line = line
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_stream":  # a copy that is being made has none yet
+            raise AttributeError(name)
         return getattr(self._stream, name)
 
     def __iter__(self) -> Iterator[str]:

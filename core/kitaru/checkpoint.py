@@ -185,8 +185,10 @@ def checkpoint(
         >>> agent.run(topic="dogs").wait()
         'notes about dogs'
     """
-    if type is not None and not isinstance(type, str):
-        raise KitaruUsageError(f"@checkpoint: type is {type!r}; it must be text.")
+    if type is not None and not (isinstance(type, str) and redaction.is_storable(type)):
+        raise KitaruUsageError(
+            f"@checkpoint: type is {type!r}; it must be text without lone surrogates."
+        )
     policy = retry.policy(
         retries=retries, delay=retry_delay, backoff=retry_backoff, owner="@checkpoint"
     )

@@ -1,6 +1,6 @@
 """Where user code is: in which flow, and in which checkpoint call.
 
-Two context variables carry it; whatever a flow calls asks here first, so that a call in the wrong
+Context variables carry it; whatever a flow calls asks here first, so that a call in the wrong
 place is a `KitaruContextError` and never a half-made record. Nothing here does any work.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kitaru.codec import DeclaredTypes
-from kitaru.errors import KitaruContextError, KitaruError
+from kitaru.errors import KitaruContextError, KitaruError, KitaruUsageError
 from kitaru.retry import RetryPolicy
 from kitaru.store.artifacts import NewArtifact
 from kitaru.store.logs import LogRecord
@@ -91,6 +91,8 @@ class Driver(Protocol):
 
 current_driver: ContextVar[Driver | None] = ContextVar("kitaru_driver", default=None)
 current_call: ContextVar[CallScope | None] = ContextVar("kitaru_call", default=None)
+#: The target whose module is being imported.
+importing: ContextVar[str | None] = ContextVar("kitaru_importing", default=None)
 
 
 def in_flow(what: str) -> Driver:
@@ -116,6 +118,27 @@ def in_checkpoint(what: str) -> tuple[Driver, CallScope]:
     if driver is None or call is None:
         raise KitaruContextError(f"{what} works inside a running @checkpoint only. Call it there.")
     return driver, call
+
+
+def refuse_in_import(what: str) -> None:
+    """Refuse to start anything while a target is imported: each import would start it again."""
+    target = importing.get()
+    if target is not None:
+        raise KitaruUsageError(
+            f"{what} is started while {target!r} is imported, so each resume, retry and replay "
+            "would start it again; put it under if __name__ == '__main__'."
+        )
+
+
+def refuse_nested(what: str) -> None:
+    """Refuse to start an execution from inside another, or while a target is imported."""
+    refuse_in_import(what)
+    driver = current_driver.get()
+    if driver is not None:
+        raise KitaruContextError(
+            f"{what} is started inside execution {driver.exec_id}; each drive of that would start "
+            "it again, linked to nothing. Start it outside of any flow, or make it a checkpoint."
+        )
 
 
 def merge_metadata(into: dict[str, Any], new: dict[str, Any]) -> None:

@@ -47,10 +47,11 @@ def describe(fn: Callable[..., Any]) -> Target:
         return Target(None, name, None, digest, problem)
     path = Path(file).resolve()
     if name == "__main__" or getattr(module, "__kitaru_path__", None):
-        return Target(f"{path}:{fn.__qualname__}", path.stem, str(path.parent), digest)
-    root = path.parent
-    for _ in range(name.count(".") + (path.name == "__init__.py")):
-        root = root.parent
+        # `python -m package.script` has the package's modules at hand, and so must a resume.
+        package = getattr(module, "__package__", None) or ""
+        root = path.parents[len(package.split("."))] if package else path.parent
+        return Target(f"{path}:{fn.__qualname__}", path.stem, str(root), digest)
+    root = path.parents[name.count(".") + (path.name == "__init__.py")]
     return Target(f"{name}:{fn.__qualname__}", name, str(root), digest)
 
 

@@ -34,7 +34,7 @@ def describe(exc: BaseException, *, origin: FailureOrigin | None = None) -> dict
         of_user = isinstance(exc, KitaruUserCodeError) or not isinstance(exc, KitaruError)
         origin = FailureOrigin.USER_CODE if of_user else FailureOrigin.RUNTIME
     failure: dict[str, Any] = {
-        "message": f"{_short_name(type(exc))}: {_text(exc)}".removesuffix(": "),
+        "message": f"{_short_name(type(exc))}: {text(exc)}".removesuffix(": "),
         "exception_type": _short_name(type(exc)),
         "traceback": _traceback(exc),
         "origin": origin.value,
@@ -68,10 +68,10 @@ def _state(exc: BaseException) -> dict[str, Any] | None:
             "type": _full_name(type(exc)),
             "bases": [_full_name(base) for base in _bases(type(exc))],
             "state": codec.encode([_arguments(exc), vars(exc)], path="exception").decode(),
-            "text": _text(exc),
+            "text": text(exc),
         }
         # Notes and state outside args and attributes would be lost: then it is not the same.
-        return recorded if _text(_restore(recorded)) == recorded["text"] else None
+        return recorded if text(_restore(recorded)) == recorded["text"] else None
     except Exception:  # attributes of the user's may raise anything when they are read
         return None
 
@@ -102,8 +102,8 @@ def _stand_in(recorded: dict[str, Any]) -> type[Exception]:
     """A class for an exception whose own is not loaded: same name, text and nearest known base."""
     known = [cls for cls in map(_class, recorded["bases"]) if cls is not None]
     module, _, qualname = recorded["type"].partition(":")
-    text = recorded["text"]
-    names = {"__module__": module, "__qualname__": qualname, "__str__": lambda self: text}
+    says = recorded["text"]
+    names = {"__module__": module, "__qualname__": qualname, "__str__": lambda self: says}
     return type(qualname.rpartition(".")[2], (known[0] if known else Exception,), names)
 
 
@@ -133,7 +133,8 @@ def _short_name(cls: type[BaseException]) -> str:
     return cls.__name__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _text(exc: BaseException) -> str:
+def text(exc: BaseException) -> str:
+    """What an exception says, as text that can be stored."""
     try:
         return str(exc).encode("utf-8", "backslashreplace").decode()
     except Exception as broken:  # a user's __str__ may raise anything
@@ -145,11 +146,11 @@ def _traceback(exc: BaseException) -> str:
     for part in _chain(shown):
         frames = [frame for frame in part.stack if not frame.filename.startswith(_PACKAGE)]
         part.stack = tracebacks.StackSummary.from_list(frames)
-    text = "".join(shown.format()).encode("utf-8", "backslashreplace").decode()
-    if len(text) > config.MAX_TRACEBACK:
-        missing = len(text) - config.MAX_TRACEBACK
-        text = f"… {missing} characters left out …\n{text[-config.MAX_TRACEBACK :]}"
-    return text
+    lines = "".join(shown.format()).encode("utf-8", "backslashreplace").decode()
+    if len(lines) > config.MAX_TRACEBACK:
+        missing = len(lines) - config.MAX_TRACEBACK
+        lines = f"… {missing} characters left out …\n{lines[-config.MAX_TRACEBACK :]}"
+    return lines
 
 
 def _chain(

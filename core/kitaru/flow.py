@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from kitaru import codec, config, inputs, launch, naming, retry, terminal
+from kitaru import codec, config, context, inputs, launch, naming, redaction, retry, terminal
 from kitaru.definition import FlowDefinition
 from kitaru.errors import KitaruUsageError
 from kitaru.handle import FlowHandle, drive_here
@@ -46,7 +46,9 @@ class Flow(Generic[P, R]):
             kwargs: the flow's inputs by name.
 
         Raises:
-            KitaruUsageError: the inputs do not fit the flow's parameters.
+            KitaruUsageError: the inputs do not fit the flow's parameters, or a target's import
+                calls this.
+            KitaruContextError: a flow or a checkpoint calls this.
             KitaruSerializationError: an input cannot be recorded exactly.
 
         Example:
@@ -57,6 +59,7 @@ class Flow(Generic[P, R]):
             >>> greet.run(name="Ada").wait()
             'Hello, Ada'
         """
+        context.refuse_nested(f"Flow {self.name!r}")
         arguments = inputs.bind(self.definition.fn, args, kwargs, name=self.name)
         store = open_store(config.find_home())
         lease = launch.start(store, self.definition, arguments)
@@ -81,7 +84,9 @@ class Flow(Generic[P, R]):
         Raises:
             KitaruNotFoundError: there is no such execution.
             KitaruStateError: it is running, or a selector fits no call or several.
-            KitaruUsageError: an input or an override's key cannot be right.
+            KitaruUsageError: an input or an override's key cannot be right, or a target's import
+                calls this.
+            KitaruContextError: a flow or a checkpoint calls this.
 
         Example:
             >>> import kitaru
@@ -97,6 +102,7 @@ class Flow(Generic[P, R]):
             >>> agent.replay(first.exec_id, from_="research", topic="cats").wait()
             'NOTES ABOUT CATS'
         """
+        context.refuse_nested(f"A replay of {self.name!r}")
         store = open_store(config.find_home())
         encoded = {
             key: codec.encode_any(value, path=key) for key, value in (overrides or {}).items()
@@ -190,4 +196,6 @@ def _tags(tags: object) -> tuple[str, ...]:
         raise KitaruUsageError(f"@flow: tags is {tags!r:.60}; give a list of words.")
     if not all(isinstance(tag, str) and tag.strip() for tag in tags):
         raise KitaruUsageError(f"@flow: tags {tags!r:.60} must be words that are not empty.")
+    if not all(map(redaction.is_storable, tags)):
+        raise KitaruUsageError(f"@flow: tags {tags!r:.60} must have no lone surrogates.")
     return tuple(dict.fromkeys(tags))

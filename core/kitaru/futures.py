@@ -48,8 +48,7 @@ class CheckpointFuture(Generic[R]):
         Raises:
             TimeoutError: it has not ended in time.
         """
-        if not self._ended.wait(timeout):
-            raise TimeoutError(f"Call {self.call_id!r} has not ended after {timeout} seconds.")
+        self._wait(timeout)
         self.observed = True
         if self._unwind is not None:
             raise self._unwind
@@ -65,13 +64,16 @@ class CheckpointFuture(Generic[R]):
         Raises:
             TimeoutError: it has not ended in time.
         """
+        self._wait(timeout)
         try:
-            self.result(timeout)
-        except Exception as exc:
-            if not self._ended.is_set():
-                raise
+            self.result()
+        except Exception as exc:  # of user code's, a TimeoutError too
             return exc
         return None
+
+    def _wait(self, timeout: float | None) -> None:
+        if not self._ended.wait(timeout):
+            raise TimeoutError(f"Call {self.call_id!r} has not ended after {timeout} seconds.")
 
     def settle(self, recorded: Recorded) -> None:
         """The call has ended; for its driver."""

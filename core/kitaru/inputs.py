@@ -10,6 +10,12 @@ from typing import Any
 from kitaru import codec
 from kitaru.errors import KitaruUsageError
 
+#: What parameters of any number are where none was given.
+_NONE_GIVEN: dict[object, Callable[[], Any]] = {
+    inspect.Parameter.VAR_POSITIONAL: tuple,
+    inspect.Parameter.VAR_KEYWORD: dict,
+}
+
 
 def bind(
     fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], *, name: str
@@ -28,6 +34,24 @@ def bind(
         ) from None
     bound.apply_defaults()
     return dict(bound.arguments)
+
+
+def bind_json(fn: Callable[..., Any], arguments: Mapping[str, Any], *, name: str) -> dict[str, Any]:
+    """Arguments that came as JSON by name, bound each as its parameter's kind asks for.
+
+    A list is what `*args` gets, an object what `**kwargs` gets; names that no parameter has are
+    `**kwargs` too.
+
+    Raises:
+        KitaruUsageError: they do not fit the flow's parameters.
+    """
+    given = from_json(fn, arguments)
+    bound = inspect.signature(fn).bind_partial()
+    known = bound.signature.parameters
+    bound.arguments.update((key, value) for key, value in given.items() if key in known)
+    bound.apply_defaults()
+    others = {key: value for key, value in given.items() if key not in known}
+    return bind(fn, bound.args, {**bound.kwargs, **others}, name=name)
 
 
 def rebind(
@@ -51,6 +75,8 @@ def rebind(
             arguments[key] = merged[key]
         elif parameter.default is not parameter.empty:
             arguments[key] = parameter.default
+        elif parameter.kind in _NONE_GIVEN:
+            arguments[key] = _NONE_GIVEN[parameter.kind]()
         else:
             raise KitaruUsageError(
                 f"Flow {name!r} now needs input {key!r}, which was not recorded; give it."
@@ -88,7 +114,7 @@ def annotation(fn: Callable[..., Any], name: str) -> Any:
     """What a parameter (or `return`) is annotated with; `Any` where that cannot be told."""
     try:
         return typing.get_type_hints(fn, include_extras=True).get(name, Any)
-    except (NameError, TypeError, AttributeError):  # a name that exists for type checkers only
+    except Exception:  # user code: a name that exists for type checkers only, or no Python at all
         return Any
 
 
@@ -99,9 +125,38 @@ def from_json(fn: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str,
         KitaruUsageError: one does not fit its annotation.
     """
     return {
-        name: conform(value, annotation(fn, name), what=f"Input {name!r}")
-        for name, value in arguments.items()
+        key: _argument(fn, key, value, parameter=_parameter(fn, key))
+        for key, value in arguments.items()
     }
+
+
+def _parameter(fn: Callable[..., Any], key: str) -> inspect.Parameter | None:
+    """The parameter a name goes to: its own, or `**kwargs`."""
+    parameters = inspect.signature(fn).parameters
+    rest = (each for each in parameters.values() if each.kind is each.VAR_KEYWORD)
+    return parameters.get(key) or next(rest, None)
+
+
+def _argument(
+    fn: Callable[..., Any], key: str, value: Any, *, parameter: inspect.Parameter | None
+) -> Any:
+    what = f"Input {key!r}"
+    if parameter is None:
+        return value
+    declared = annotation(fn, parameter.name)
+    if parameter.name == key and parameter.kind is parameter.VAR_POSITIONAL:
+        if not isinstance(value, list | tuple):
+            raise KitaruUsageError(f"{what} is *{key}; give a list.")
+        return tuple(
+            conform(item, declared, what=f"{what}[{index}]") for index, item in enumerate(value)
+        )
+    if parameter.name == key and parameter.kind is parameter.VAR_KEYWORD:
+        if not isinstance(value, Mapping):
+            raise KitaruUsageError(f"{what} is **{key}; give an object.")
+        return {
+            name: conform(item, declared, what=f"{what}[{name!r}]") for name, item in value.items()
+        }
+    return conform(value, declared, what=what)
 
 
 def conform(value: Any, declared: Any, *, what: str) -> Any:
@@ -124,3 +179,7 @@ def conform(value: Any, declared: Any, *, what: str) -> Any:
         raise KitaruUsageError(
             f"{what}{where} does not fit {declared!r}: {first['msg']}."
         ) from None
+    except Exception as exc:  # a validator is user code
+        raise KitaruUsageError(
+            f"{what} cannot be checked against {declared!r}: {type(exc).__name__}: {exc}."
+        ) from exc

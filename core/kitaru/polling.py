@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any, Protocol
 
-from kitaru import clock, config, ids
+from kitaru import clock, config, failures, ids
 from kitaru.attempts import Drive
 from kitaru.context import Unwind, WaitRequest
 from kitaru.journal import Step
@@ -112,7 +112,7 @@ class Question:
         try:
             self._request.parse(answer)
         except Exception as exc:  # a validator of the user's may raise anything
-            reason = f"The answer was refused by the flow's type: {exc!s:.300}"
+            reason = f"The answer was refused by the flow's type: {failures.text(exc):.300}"
             with self._ledger.commit() as conn:
                 waits.reject(conn, self._execution, self._step.seq, reason=reason)
                 self._wait(conn, reason)

@@ -17,8 +17,10 @@ _SECRET_KEY = re.compile(
     re.IGNORECASE,
 )
 _COUNTS = re.compile(r"(^|_)tokens(_v1)?$", re.IGNORECASE)
-#: Bidi controls and zero-width characters change what a reader sees without showing themselves.
 _KEPT_CONTROLS = "\n\t"
+#: Controls, bidi controls and zero-width characters change what a reader sees without showing
+#: themselves; lone surrogates and private characters show nothing that all readers share.
+_HIDDEN = ("Cc", "Cf", "Cs", "Co")
 
 
 def shown(data: dict[str, Any]) -> dict[str, Any]:
@@ -62,8 +64,17 @@ def safe_text(text: str) -> str:
     return "".join(char if _is_plain(char) else _escaped(char) for char in text)
 
 
+def is_storable(text: str) -> bool:
+    """Whether text has a UTF-8 form; lone surrogates have none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _is_plain(char: str) -> bool:
-    return char in _KEPT_CONTROLS or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co")
+    return char in _KEPT_CONTROLS or unicodedata.category(char) not in _HIDDEN
 
 
 def _escaped(char: str) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from kitaru import clock, config, inputs, launch, targets
+from kitaru.definition import FlowDefinition
 from kitaru.errors import KitaruError
 from kitaru.runtime import Driver
 from kitaru.store import Lease, Store, open_store
@@ -41,12 +42,16 @@ def main() -> int:
     late.start()
     try:
         store = open_store(home)
-        flow = targets.load(request["target"], root=request.get("root")).definition
+        flow = _load(request)
         late.cancel()
         lease = _take(store, flow, request)
         driver = launch.driver(store, flow, lease)
     except KitaruError as exc:
         _answer(answer_to, {"error": type(exc).__name__, "message": str(exc)})
+        return 1
+    except Exception as exc:  # the process's edge: annotations and validators are user code
+        message = f"The runner could not {request['action']} the flow: {type(exc).__name__}: {exc}"
+        _answer(answer_to, {"error": "KitaruUsageError", "message": message})
         return 1
     log = _keep_output(home, lease.exec_id)
     _answer(answer_to, {"exec_id": lease.exec_id})
@@ -63,11 +68,20 @@ def main() -> int:
     return 0
 
 
-def _take(store: Store, flow: Any, request: dict[str, Any]) -> Lease:
+def _load(request: dict[str, Any]) -> FlowDefinition:
+    runner = os.getpid()
+    try:
+        flow: FlowDefinition = targets.load(request["target"], root=request.get("root")).definition
+        return flow
+    finally:
+        if os.getpid() != runner:  # a child the import forked: the answer is not its to give
+            os._exit(1)
+
+
+def _take(store: Store, flow: FlowDefinition, request: dict[str, Any]) -> Lease:
     action = request["action"]
     if action == "run":
-        arguments = inputs.from_json(flow.fn, request["args"])
-        return launch.start(store, flow, inputs.bind(flow.fn, (), arguments, name=flow.name))
+        return launch.start(store, flow, inputs.bind_json(flow.fn, request["args"], name=flow.name))
     exec_id = request["exec_id"]
     if action == "resume":
         return launch.resume(store, flow, exec_id)

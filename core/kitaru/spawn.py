@@ -11,10 +11,14 @@ import os
 import subprocess
 import sys
 import threading
+from functools import partial
 from typing import Any
 
-from kitaru import config
+from kitaru import clock, config, context
 from kitaru.errors import ERROR_TYPES, KitaruBackendError, KitaruRuntimeError, KitaruUsageError
+
+#: How long the answer of a runner that has ended may still be on its way.
+_LAST_WORDS_SECONDS = 1.0
 
 
 def spawn(request: dict[str, Any], *, cwd: str | None, home: config.Home) -> str:
@@ -28,6 +32,7 @@ def spawn(request: dict[str, Any], *, cwd: str | None, home: config.Home) -> str
     Raises:
         KitaruError: what kept the runner from driving; the execution is as it was.
     """
+    context.refuse_in_import("A runner process")
     try:
         text = json.dumps(request)
     except (TypeError, ValueError, RecursionError) as exc:
@@ -59,21 +64,16 @@ def spawn(request: dict[str, Any], *, cwd: str | None, home: config.Home) -> str
 
 
 def _exchange(process: subprocess.Popen[str], request: str) -> dict[str, Any]:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    late = threading.Timer(config.RUNNER_START_SECONDS, process.kill)
-    late.daemon = True
-    late.start()
-    try:
-        with process.stdin as stdin, process.stdout as stdout:
-            stdin.write(request)
-            stdin.close()
-            line = stdout.readline()
-    except BrokenPipeError:
-        line = ""
-    finally:
-        late.cancel()
-    if line:
+    """What the runner answers; a deadline ends the wait, whoever holds the other end."""
+    lines: list[str] = []
+    answered = threading.Event()
+    # On a thread: a child of the runner may keep the pipe open for as long as it likes. The
+    # thread owns our ends and closes them.
+    talk = partial(_talk, process, request=request, lines=lines, answered=answered)
+    threading.Thread(target=talk, name="kitaru-spawn", daemon=True).start()
+    _await(process, answered)
+    line = lines[0] if lines else ""
+    if line.endswith("\n"):
         answer: dict[str, Any] = json.loads(line)
         return answer
     code = process.wait()
@@ -82,3 +82,31 @@ def _exchange(process: subprocess.Popen[str], request: str) -> dict[str, Any]:
         f"{config.RUNNER_START_SECONDS:.0f} seconds. Importing the flow's module must not exit, "
         "crash or block: put such code under `if __name__ == '__main__'`."
     )
+
+
+def _talk(
+    process: subprocess.Popen[str], *, request: str, lines: list[str], answered: threading.Event
+) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        with process.stdin as stdin, process.stdout as stdout:
+            stdin.write(request)
+            stdin.close()
+            lines.append(stdout.readline())
+    except (OSError, UnicodeDecodeError):
+        return  # it ended before it had read, or its answer is none: told by its absence
+    finally:
+        answered.set()
+
+
+def _await(process: subprocess.Popen[str], answered: threading.Event) -> None:
+    """Wait for an answer until the deadline, and shortly beyond the process's end; then end it."""
+    deadline = clock.monotonic() + config.RUNNER_START_SECONDS
+    has_ended = False
+    while not clock.wait(answered, config.TICK_SECONDS) and clock.monotonic() < deadline:
+        if not has_ended and process.poll() is not None:
+            has_ended, deadline = True, clock.monotonic() + _LAST_WORDS_SECONDS
+    if not answered.is_set() and not has_ended:
+        process.kill()
+        clock.wait(answered, _LAST_WORDS_SECONDS)

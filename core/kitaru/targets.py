@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from kitaru import codec
+from kitaru import codec, context
 from kitaru.errors import KitaruUsageError
 from kitaru.flow import Flow
 
@@ -49,29 +49,34 @@ def load(target: str, *, root: str | None = None) -> Any:
 
 
 def _import(place: str, folder: Path, target: str) -> ModuleType:
+    is_file = place.endswith(".py")
+    path = (folder / place).resolve()
+    if is_file and not path.is_file():
+        raise KitaruUsageError(f"There is no file {path}; check the target's path.")
+    token = context.importing.set(target)
     try:
-        if place.endswith(".py"):
-            return _import_file(folder / place)
-        return importlib.import_module(place)
-    except KitaruUsageError:
-        raise
+        return _import_file(path, folder.resolve()) if is_file else importlib.import_module(place)
     except BaseException as exc:  # user code runs here: an import can raise anything
         if isinstance(exc, KeyboardInterrupt):
             raise
         raise KitaruUsageError(
-            f"Target {target!r} cannot be imported from {folder}: {type(exc).__name__}: {exc}. "
+            f"Target {target!r} cannot be imported from {folder}: "
+            f"{type(exc).__name__}: {str(exc).removesuffix('.')}. "
             "Fix the import, or run from the folder it works in."
         ) from exc
+    finally:
+        context.importing.reset(token)
 
 
-def _import_file(path: Path) -> ModuleType:
-    path = path.resolve()
-    if not path.is_file():
-        raise KitaruUsageError(f"There is no file {path}; check the target's path.")
+def _import_file(path: Path, folder: Path) -> ModuleType:
     parts, root = [path.stem], path.parent
+    # The folder the target starts from may itself be a package; what is above is not run.
     while (root / "__init__.py").exists():
         parts.insert(0, root.name)
+        is_top = root == folder
         root = root.parent
+        if is_top:
+            break
     _import_first_from(root)
     name = ".".join(parts)
     known = sys.modules.get(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar, overload
 
-from kitaru import config, context, logs, naming
+from kitaru import config, context, logs, naming, redaction
 from kitaru.errors import KitaruUsageError
 
 T = TypeVar("T")
@@ -72,6 +72,8 @@ def wait(
     name = naming.checked("wait" if name is None else name, what="wait")
     if question is not None and not isinstance(question, str):
         raise KitaruUsageError(f"wait {name!r}: question is {question!r:.60}; it must be text.")
+    if question is not None and not redaction.is_storable(question):
+        raise KitaruUsageError(f"wait {name!r}: question {question!r:.60} has lone surrogates.")
     number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
     if not number or not timeout >= 0:
         raise KitaruUsageError(f"wait {name!r}: timeout is {timeout!r}; give seconds >= 0.")

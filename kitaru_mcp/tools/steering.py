@@ -16,7 +16,7 @@ from kitaru.errors import KitaruUsageError, KitaruWaitValidationError
 from kitaru.models import move
 from kitaru_mcp.parameters import Between
 from kitaru_mcp.registry import DESTROYS, RUNS_CODE, Desk, tool
-from kitaru_mcp.threads import in_thread
+from kitaru_mcp.threads import in_start_thread, in_thread
 from kitaru_mcp.tools.arguments import EXEC_ID
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ async def run(
     finished, failed or asks a question, within wait_seconds. It goes on either way."""
     allowed = desk.policy.target(target)
     executions = desk.client.executions
-    execution = await in_thread(partial(executions.run, allowed.target, args, root=allowed.root))
+    start = partial(executions.run, allowed.target, args, root=allowed.root)
+    execution = await in_start_thread(start)
     pause = _FIRST_LOOK_SECONDS
     with anyio.move_on_after(wait_seconds):
         while not _is_settled(execution):
@@ -93,14 +94,15 @@ def answer(
 
 
 @tool("kitaru_executions_retry", RUNS_CODE, title="Retry a failed execution")
-def retry(desk: Desk, *, exec_id: Annotated[str, EXEC_ID]) -> dict[str, Any]:
+async def retry(desk: Desk, *, exec_id: Annotated[str, EXEC_ID]) -> dict[str, Any]:
     """Run a failed execution again from where it failed, under the same id. Recorded checkpoints
     are kept; the failed one runs again. Returns at once."""
-    return _shown(desk.client.executions.retry(exec_id))
+    found = await in_thread(partial(_allowed, desk, exec_id))
+    return _shown(await in_start_thread(partial(desk.client.executions.retry, found)))
 
 
 @tool("kitaru_executions_replay", RUNS_CODE, title="Replay an execution")
-def replay(
+async def replay(
     desk: Desk,
     *,
     exec_id: Annotated[str, EXEC_ID],
@@ -115,9 +117,15 @@ def replay(
 ) -> dict[str, Any]:
     """Start a new execution that reuses this one's record up to a checkpoint and runs the rest
     again. The original stays as it is. Returns at once."""
-    execution = desk.client.executions.replay_with(
-        exec_id, from_=from_, overrides=overrides, flow_inputs=flow_inputs
+    found = await in_thread(partial(_allowed, desk, exec_id))
+    start = partial(
+        desk.client.executions.replay_with,
+        found,
+        from_=from_,
+        overrides=overrides,
+        flow_inputs=flow_inputs,
     )
+    execution = await in_start_thread(start)
     return {"available": True, "operation": "replay", **_shown(execution)}
 
 
@@ -140,6 +148,15 @@ def cancel(
     return _shown(executions.cancel(exec_id))
 
 
+def _allowed(desk: Desk, exec_id: str) -> str:
+    """The full id of an execution whose recorded code this server may run."""
+    execution = desk.client.executions.get(exec_id)
+    spec = execution.frozen_execution_spec
+    if spec["target"] is not None:  # without a target, the client says why it cannot go on
+        desk.policy.check_recorded(spec["target"], root=spec["root"])
+    return execution.exec_id
+
+
 def _is_settled(execution: Execution) -> bool:
     return execution.status not in ("pending", "running") or execution.stalled
 
@@ -158,6 +175,6 @@ def _json_text(value: Any) -> Any:
     if isinstance(value, str):
         try:
             return json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return _NO_JSON
     return _NO_JSON

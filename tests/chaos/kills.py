@@ -161,6 +161,8 @@ class KillLoop:
 
     def _check_after_kill(self, exec_id: str, seen: dict[str, Any]) -> dict[str, Any]:
         dead = not support.is_running(support.runner_pid(self.home, exec_id))
+        # Read before the record: the driver may live on and do more between the two looks.
+        effects = support.effects(self.home, exec_id)
         execution = self._get(exec_id)
         if dead:
             stalled = execution.status == "running"
@@ -168,7 +170,7 @@ class KillLoop:
         recorded = {call.call_id: call for call in execution.checkpoints if call.ended_at}
         for call_id, call in seen.items():
             assert recorded.get(call_id) == call, f"{call_id} was recorded and has changed"
-        unrecorded = set(support.effects(self.home, exec_id)) - set(recorded)
+        unrecorded = set(effects) - set(recorded)
         assert len(unrecorded) <= self.scenario.in_flight, unrecorded
         return recorded
 

@@ -349,3 +349,35 @@ def test_a_relative_home_stays_where_it_was_when_a_checkpoint_changes_the_direct
     )
     assert ran.stdout == "1\n"
     assert (tmp_path / "relative" / "kitaru.db").exists()
+
+
+def test_a_script_run_as_a_module_of_a_package_is_resumed_with_its_relative_imports(tmp_path):
+    package = tmp_path / "outer" / "inner"
+    package.mkdir(parents=True)
+    (tmp_path / "outer" / "__init__.py").write_text("")
+    (package / "__init__.py").write_text("")
+    (tmp_path / "outer" / "words.py").write_text("WORD = 'relative'\n")
+    (package / "script.py").write_text(
+        textwrap.dedent(
+            """
+            import kitaru
+            from ..words import WORD
+
+            @kitaru.flow
+            def agent() -> str:
+                kitaru.wait(name="go", schema=None, timeout=0)
+                return WORD
+
+            if __name__ == "__main__":
+                print(agent.run().exec_id)
+            """
+        )
+    )
+    command = [sys.executable, "-m", "outer.inner.script"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    exec_id = ran.stdout.strip()
+    executions = KitaruClient().executions
+    executions.input(exec_id, wait="go", value=None)
+    executions.resume(exec_id)
+    until(lambda: executions.get(exec_id).status.is_finished, "it has ended")
+    assert executions.get(exec_id).result == "relative"

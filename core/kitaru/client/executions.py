@@ -238,10 +238,14 @@ class Executions:
             KitaruWaitValidationError: the answer does not fit the schema; the wait stays open.
         """
         data = answers.encode(value, wait=wait)
-        with self._open().write() as conn:
+        with self._open().snapshot() as conn:
             row = executions.find(conn, exec_id)
             seq, asked = _pending(conn, row, wait, action="input")
-            answers.validate(data, asked.schema, wait=asked.wait_id)
+        answers.validate(data, asked.schema, wait=asked.wait_id)  # may be slow: not in the write
+        with self._open().write() as conn:
+            row = executions.find(conn, row.exec_id)
+            if _pending(conn, row, wait, action="input") != (seq, asked):
+                raise KitaruStateError(f"{asked.wait_id} was just asked anew. Look, then answer.")
             waits.answer(conn, row.id, seq, value=data)
         return self.get(row.exec_id)
 
@@ -327,9 +331,7 @@ class Executions:
     ) -> Execution:
         """Like `replay`, with the flow inputs in a mapping, where any name can stand."""
         flow_inputs = dict(flow_inputs or {})
-        encoded = {
-            key: codec.encode_any(value, path=key) for key, value in (overrides or {}).items()
-        }
+        encoded = {key: codec.encode_any(item, path=key) for key, item in (overrides or {}).items()}
         codec.encode(flow_inputs, path="flow_inputs")
         with self._open().snapshot() as conn:
             row, _ = launch.plan_replay(conn, exec_id, from_=from_, overrides=encoded)
@@ -361,12 +363,8 @@ class Executions:
                 f"Cannot {action} execution {row.exec_id}: its code cannot be found again, because "
                 f"{spec['problem']}. The execution is as it was."
             )
-        request |= {
-            "action": action,
-            "exec_id": row.exec_id,
-            "target": spec["target"],
-            "root": spec["root"],
-        }
+        request |= {"action": action, "exec_id": row.exec_id}
+        request |= {key: spec[key] for key in ("target", "root")}
         return self.get(spawn.spawn(request, cwd=spec["cwd"], home=self._home))
 
 

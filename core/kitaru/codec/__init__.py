@@ -102,7 +102,7 @@ def plain(data: bytes) -> Any:
 
     Tuples and sets are lists; instances are dicts of their fields; enum members and flags are
     names; dates, durations, numbers JSON lacks, paths and UUIDs are text, as are keys of dicts
-    (a dict whose keys would then clash is a list of pairs); bytes are `{"bytes": base64}`; lone
+    (those that would then clash are numbered, `(2) key`); bytes are `{"bytes": base64}`; lone
     surrogates are escaped.
     """
     return _guarded(shown, _parsed(data, path="value"), path="value")

@@ -53,12 +53,17 @@ def _shown_tagged(node: dict[str, Any], depth: int) -> Any:
     return _printable("|".join(map(str, payload)) if tag == "flag" else payload)
 
 
-def _shown_dict(pairs: Iterable[tuple[Any, Any]], depth: int) -> Any:
-    items = [(shown(key, depth), shown(value, depth)) for key, value in pairs]
-    by_text = {_as_key(key): value for key, value in items}
-    if len(by_text) < len(items):
-        return [list(item) for item in items]
-    return by_text
+def _shown_dict(pairs: Iterable[tuple[Any, Any]], depth: int) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    seen: dict[str, int] = {}
+    for node, item in pairs:
+        key = text = _as_key(shown(node, depth))
+        # The number stands in front: what hides secrets looks at how keys end.
+        while key in result:
+            seen[text] = seen.get(text, 1) + 1
+            key = f"({seen[text]}) {text}"
+        result[key] = shown(item, depth)
+    return result
 
 
 def _as_key(key: Any) -> str:

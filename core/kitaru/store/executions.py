@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from kitaru import clock, codec, config, ids
+from kitaru import clock, codec, config, ids, redaction
 from kitaru.errors import KitaruNotFoundError, KitaruStateError, KitaruUsageError
 from kitaru.models import Execution, ExecutionStatus, Page, move
 from kitaru.store import journal, leases, values, waits
@@ -109,7 +109,10 @@ def find(conn: sqlite3.Connection, ref: str) -> Row:
     Raises:
         KitaruNotFoundError: there is none; names the nearest ids.
         KitaruStateError: the prefix fits several; names them.
+        KitaruUsageError: it is not text that can be an id.
     """
+    if not isinstance(ref, str) or not redaction.is_storable(ref):
+        raise KitaruUsageError(f"{ref!r:.60} is no execution's id; give its text.")
     ref = ref.strip()
     full = ref if ref.startswith(ids.EXECUTION_PREFIX) else ids.EXECUTION_PREFIX + ref
     rows = conn.execute(

@@ -1,4 +1,8 @@
-"""Captured lines of executions, one row each."""
+"""Captured lines of executions, one row each.
+
+A line comes from user code, so each field is made fit for its row here: one odd line must never
+cost the others, or the drive.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,9 @@ from dataclasses import dataclass
 from kitaru import clock, ids
 from kitaru.models import LogEntry
 from kitaru.store import values
+
+_LAST_US = 253_402_300_799_999_999  # the end of the year 9999, where datetimes end
+_LAST_LINENO = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +43,29 @@ def add(conn: sqlite3.Connection, execution: int, records: Iterable[LogRecord]) 
                 execution,
                 record.call_id,
                 record.attempt,
-                record.at,
-                record.level,
+                min(max(record.at, 0), _LAST_US),
+                _text(record.level) or "",
                 record.source,
-                record.message.encode("utf-8", "backslashreplace").decode(),
-                record.module,
-                record.filename,
-                record.lineno,
+                _text(record.message) or "",
+                _text(record.module),
+                _text(record.filename),
+                _lineno(record.lineno),
             )
             for record in records
         ],
     )
+
+
+def _text(value: object) -> str | None:
+    """A field as text that any row takes; what is no text is told by its type."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else type(value).__name__
+    return str.encode(text, "utf-8", "backslashreplace").decode()
+
+
+def _lineno(value: object) -> int | None:
+    return value if isinstance(value, int) and abs(value) <= _LAST_LINENO else None
 
 
 def read(
