@@ -56,13 +56,13 @@ class RunningCall:
 
     def record(self) -> CallRecord:
         """The call's row while it runs."""
-        running = AttemptRecord(CallStatus.RUNNING, self.scope.started_at)
+        attempts = (*self.earlier, AttemptRecord(CallStatus.RUNNING, self.scope.started_at))
         return _record(
             self.step,
             self.request,
             CallStatus.RUNNING,
-            started_at=_started(self.earlier, self.scope),
-            attempts=(*self.earlier, running),
+            started_at=attempts[0].started_at,
+            attempts=attempts,
         )
 
 
@@ -158,7 +158,7 @@ def _commit(
         step,
         running.request,
         CallStatus.RUNNING if again else status,
-        started_at=_started(attempts, scope),
+        started_at=attempts[0].started_at,
         ended_at=None if again else attempts[-1].ended_at,
         metadata=scope.metadata,
         failure=None if again else failure,
@@ -205,10 +205,6 @@ def _record(step: Step, request: CallRequest, status: CallStatus, **rest: Any) -
         parents=step.parents,
         **rest,
     )
-
-
-def _started(attempts: tuple[AttemptRecord, ...], scope: CallScope) -> int:
-    return attempts[0].started_at if attempts else scope.started_at
 
 
 def _interrupted(attempt: AttemptRecord) -> AttemptRecord:

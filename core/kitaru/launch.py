@@ -48,8 +48,7 @@ def start_replay(
     types = inputs.types(flow.fn)
     with store.snapshot() as conn:
         row, plan = plan_replay(conn, exec_id, from_=from_, overrides=overrides)
-        _refuse_other(flow, executions.drive_data(conn, row.id)["flow_name"], row.exec_id)
-        recorded = executions.read_inputs(conn, row.id, exec_id=row.exec_id)
+    recorded, _ = _recorded(store, flow, row.exec_id)
     kept = codec.decode(recorded, types=types, path="inputs")
     arguments = inputs.rebind(flow.fn, kept, flow_inputs, name=flow.name)
     data = codec.encode(arguments, types=types, path="inputs")
@@ -79,7 +78,7 @@ def resume(store: Store, flow: FlowDefinition, exec_id: str) -> Lease:
     Raises:
         KitaruStateError: it is driven, not answered yet, or has ended.
     """
-    _recorded(store, flow, exec_id)
+    _check_drivable(store, flow, exec_id)
     with store.write() as conn:
         row = check_resume(conn, exec_id)
         return _take(conn, row, action="resume", flow=flow)
@@ -109,7 +108,7 @@ def retry(store: Store, flow: FlowDefinition, exec_id: str) -> Lease:
     Raises:
         KitaruStateError: it has not failed.
     """
-    _recorded(store, flow, exec_id)
+    _check_drivable(store, flow, exec_id)
     with store.write() as conn:
         row = check_retry(conn, exec_id)
         executions.set_outcome(conn, row.id)
@@ -146,15 +145,22 @@ def driver(
 
 
 def _recorded(store: Store, flow: FlowDefinition, exec_id: str) -> tuple[bytes, int]:
-    """An execution's inputs and retries; fails before a lease is taken where driving would."""
+    """An execution's encoded inputs and its retries."""
     with store.snapshot() as conn:
         row = executions.find(conn, exec_id)
         data = executions.drive_data(conn, row.id)
         _refuse_other(flow, data["flow_name"], row.exec_id)
-        journal.load(conn, row.id, exec_id=row.exec_id)
         recorded = executions.read_inputs(conn, row.id, exec_id=row.exec_id)
-    _arguments(flow, recorded)
     return recorded, data["spec"]["retries"]
+
+
+def _check_drivable(store: Store, flow: FlowDefinition, exec_id: str) -> None:
+    """Fail before a lease is taken where driving would."""
+    data, _ = _recorded(store, flow, exec_id)
+    _arguments(flow, data)
+    with store.snapshot() as conn:
+        row = executions.find(conn, exec_id)
+        journal.load(conn, row.id, exec_id=row.exec_id)
 
 
 def _arguments(flow: FlowDefinition, data: bytes) -> inspect.BoundArguments:

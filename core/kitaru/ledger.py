@@ -53,8 +53,10 @@ class Ledger:
     def oldest_line(self) -> int | None:
         """When the oldest line to be written was made, in microseconds."""
         with self._lock:
-            times = (line.at for line in self._lines if line.call_id or not self.repeats)
-            return next(times, None)
+            return next((line.at for line in self._lines if not self._keeps_back(line)), None)
+
+    def _keeps_back(self, line: LogRecord) -> bool:
+        return self.repeats and line.call_id is None
 
     def merge_metadata(self, metadata: dict[str, Any]) -> None:
         """Keep execution metadata for the next commit."""
@@ -71,8 +73,8 @@ class Ledger:
             KitaruBackendError: the store cannot be written; nothing was.
         """
         with self._lock:
-            lines = [line for line in self._lines if line.call_id or not self.repeats]
-            self._lines = [line for line in self._lines if self.repeats and not line.call_id]
+            lines = [line for line in self._lines if not self._keeps_back(line)]
+            self._lines = [line for line in self._lines if self._keeps_back(line)]
             changed, self._metadata_changed = self._metadata_changed, False
         try:
             with self.store.fenced(self.lease) as (conn, cancel):
