@@ -10,6 +10,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -21,7 +23,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kitaru import KitaruClient, KitaruError, clock, config, store, targets
+from kitaru import KitaruClient, KitaruError, clock, codec, config, store, targets
 
 T = TypeVar("T")
 
@@ -159,6 +161,33 @@ def query(home: Path, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         rows = conn.execute(sql, parameters).fetchall()
         conn.commit()
     return rows
+
+
+class Tripwire:
+    """What leaves a file behind when somebody unpickles it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (shlex.join(["touch", str(self.path)]),)
+
+
+def plant_pickle(home: Path, exec_id: str, path: Path) -> None:
+    """Put a pickle that leaves a file behind in the place of every value of an execution."""
+    data = codec.wrap_pickle(pickle.dumps(Tripwire(path)))
+    for table, value, prefix, key in [
+        ("executions", "inputs", "inputs_", "id"),
+        ("executions", "result", "result_", "id"),
+        ("calls", "result", "result_", "execution"),
+        ("artifacts", "data", "", "execution"),
+    ]:
+        query(
+            home,
+            f"UPDATE {table} SET {value} = ?, {prefix}size = ?, {prefix}digest = ? "
+            f"WHERE {key} = (SELECT id FROM executions WHERE exec_id = ?) AND {value} NOT NULL",
+            *(data, len(data), codec.digest(data), exec_id),
+        )
 
 
 def dump(home: Path) -> dict[str, list[tuple[Any, ...]]]:

@@ -9,48 +9,7 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from kitaru.artifacts import load, save
-    from kitaru.checkpoint import Checkpoint, checkpoint
-    from kitaru.client import KitaruClient
-    from kitaru.current import current_checkpoint, current_execution_id
-    from kitaru.errors import (
-        FailureOrigin,
-        KitaruBackendError,
-        KitaruContextError,
-        KitaruCorruptionError,
-        KitaruDivergenceError,
-        KitaruError,
-        KitaruExecutionError,
-        KitaruLeaseError,
-        KitaruLogRetrievalError,
-        KitaruNotFoundError,
-        KitaruRuntimeError,
-        KitaruSerializationError,
-        KitaruStateError,
-        KitaruUsageError,
-        KitaruUserCodeError,
-        KitaruWaitValidationError,
-    )
-    from kitaru.flow import Flow, flow
-    from kitaru.futures import CheckpointFuture, CheckpointGroup
-    from kitaru.handle import FlowHandle
-    from kitaru.logs import log
-    from kitaru.models import (
-        ArtifactRef,
-        CallStatus,
-        CheckpointAttempt,
-        CheckpointCall,
-        Execution,
-        ExecutionStatus,
-        FailureInfo,
-        LogEntry,
-        PendingWait,
-    )
-    from kitaru.version import VERSION as __version__
-    from kitaru.waits import wait
-
-#: module -> the public names it defines.
+#: module -> the public names it defines. The imports for type checkers repeat them.
 _PUBLIC = {
     "artifacts": ("load", "save"),
     "checkpoint": ("Checkpoint", "checkpoint"),
@@ -88,53 +47,74 @@ _PUBLIC = {
         "FailureInfo",
         "LogEntry",
         "PendingWait",
+        "StackInfo",
     ),
-    "waits": ("wait",),
+    "settings": ("configure",),
+    "stacks": (
+        "create_stack",
+        "current_stack",
+        "delete_stack",
+        "list_stacks",
+        "use_stack",
+    ),
+    "waits": ("sleep", "wait"),
 }
 _MODULES = {name: module for module, names in _PUBLIC.items() for name in names}
+_NAMES = sorted(["__version__", *_MODULES])
 
-__all__ = [
-    "ArtifactRef",
-    "CallStatus",
-    "Checkpoint",
-    "CheckpointAttempt",
-    "CheckpointCall",
-    "CheckpointFuture",
-    "CheckpointGroup",
-    "Execution",
-    "ExecutionStatus",
-    "FailureInfo",
-    "FailureOrigin",
-    "Flow",
-    "FlowHandle",
-    "KitaruBackendError",
-    "KitaruClient",
-    "KitaruContextError",
-    "KitaruCorruptionError",
-    "KitaruDivergenceError",
-    "KitaruError",
-    "KitaruExecutionError",
-    "KitaruLeaseError",
-    "KitaruLogRetrievalError",
-    "KitaruNotFoundError",
-    "KitaruRuntimeError",
-    "KitaruSerializationError",
-    "KitaruStateError",
-    "KitaruUsageError",
-    "KitaruUserCodeError",
-    "KitaruWaitValidationError",
-    "LogEntry",
-    "PendingWait",
-    "__version__",
-    "checkpoint",
-    "current_checkpoint",
-    "current_execution_id",
-    "flow",
-    "load",
-    "log",
-    "save",
-    "wait",
-]
+if TYPE_CHECKING:
+    from kitaru.artifacts import load as load
+    from kitaru.artifacts import save as save
+    from kitaru.checkpoint import Checkpoint as Checkpoint
+    from kitaru.checkpoint import checkpoint as checkpoint
+    from kitaru.client import KitaruClient as KitaruClient
+    from kitaru.current import current_checkpoint as current_checkpoint
+    from kitaru.current import current_execution_id as current_execution_id
+    from kitaru.errors import FailureOrigin as FailureOrigin
+    from kitaru.errors import KitaruBackendError as KitaruBackendError
+    from kitaru.errors import KitaruContextError as KitaruContextError
+    from kitaru.errors import KitaruCorruptionError as KitaruCorruptionError
+    from kitaru.errors import KitaruDivergenceError as KitaruDivergenceError
+    from kitaru.errors import KitaruError as KitaruError
+    from kitaru.errors import KitaruExecutionError as KitaruExecutionError
+    from kitaru.errors import KitaruLeaseError as KitaruLeaseError
+    from kitaru.errors import KitaruLogRetrievalError as KitaruLogRetrievalError
+    from kitaru.errors import KitaruNotFoundError as KitaruNotFoundError
+    from kitaru.errors import KitaruRuntimeError as KitaruRuntimeError
+    from kitaru.errors import KitaruSerializationError as KitaruSerializationError
+    from kitaru.errors import KitaruStateError as KitaruStateError
+    from kitaru.errors import KitaruUsageError as KitaruUsageError
+    from kitaru.errors import KitaruUserCodeError as KitaruUserCodeError
+    from kitaru.errors import KitaruWaitValidationError as KitaruWaitValidationError
+    from kitaru.flow import Flow as Flow
+    from kitaru.flow import flow as flow
+    from kitaru.futures import CheckpointFuture as CheckpointFuture
+    from kitaru.futures import CheckpointGroup as CheckpointGroup
+    from kitaru.handle import FlowHandle as FlowHandle
+    from kitaru.logs import log as log
+    from kitaru.models import ArtifactRef as ArtifactRef
+    from kitaru.models import CallStatus as CallStatus
+    from kitaru.models import CheckpointAttempt as CheckpointAttempt
+    from kitaru.models import CheckpointCall as CheckpointCall
+    from kitaru.models import Execution as Execution
+    from kitaru.models import ExecutionStatus as ExecutionStatus
+    from kitaru.models import FailureInfo as FailureInfo
+    from kitaru.models import LogEntry as LogEntry
+    from kitaru.models import PendingWait as PendingWait
+    from kitaru.models import StackInfo as StackInfo
+    from kitaru.settings import configure as configure
+    from kitaru.stacks import create_stack as create_stack
+    from kitaru.stacks import current_stack as current_stack
+    from kitaru.stacks import delete_stack as delete_stack
+    from kitaru.stacks import list_stacks as list_stacks
+    from kitaru.stacks import use_stack as use_stack
+    from kitaru.waits import sleep as sleep
+    from kitaru.waits import wait as wait
+
+    __version__: str
+else:
+    # A checker cannot follow a computed `__all__`; it takes what is imported `as` itself.
+    __all__ = _NAMES
 
 
 def __getattr__(name: str) -> Any:
@@ -151,7 +131,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return _NAMES
 
 
 class _Package(types.ModuleType):

@@ -11,6 +11,8 @@ from typing import Any
 
 from kitaru.errors import KitaruWaitValidationError
 
+_TOO_DEEP = "it is nested too deep"
+
 
 def encode(value: Any, *, wait: str) -> bytes:
     """An answer as JSON; models, dataclasses, enums and dates become what their schema says.
@@ -23,6 +25,8 @@ def encode(value: Any, *, wait: str) -> bytes:
             from pydantic_core import to_jsonable_python
 
             value = to_jsonable_python(value, inf_nan_mode="constants")
+            if '"**********"' in json.dumps(value):
+                raise ValueError("pydantic masks the secret in it; give that as plain text")
         return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
     except (ValueError, RecursionError) as exc:  # pydantic's error is a ValueError
         raise KitaruWaitValidationError(
@@ -40,33 +44,52 @@ def validate(data: bytes, schema: dict[str, Any] | None, *, wait: str) -> None:
         KitaruWaitValidationError: it does not fit; says where and why.
     """
     try:
-        _check(data, schema, wait=wait)
+        value = json.loads(data)
     except RecursionError:
-        raise KitaruWaitValidationError(
-            f"The answer to {wait} is nested too deep. The wait is still open; answer with "
-            "flatter data."
-        ) from None
-
-
-def _check(data: bytes, schema: dict[str, Any] | None, *, wait: str) -> None:
-    value = json.loads(data)
-    if schema is None:
-        if value is not None:
-            raise KitaruWaitValidationError(
-                f"{wait} asks for a go-ahead only; answer with null. The wait is still open."
-            )
-        return
-    import jsonschema
-
-    validator = _validator()(schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER)
-    error = jsonschema.exceptions.best_match(validator.iter_errors(value))
+        error: str | None = _TOO_DEEP
+    else:
+        if schema is None:
+            if value is not None:
+                raise KitaruWaitValidationError(
+                    f"{wait} asks for a go-ahead only; answer with null. The wait is still open."
+                )
+            return
+        error = misfit(value, schema)
     if error is not None:
-        where = f" at {error.json_path}" if error.absolute_path else ""
-        expected = json.dumps(schema, separators=(",", ":"))
         raise KitaruWaitValidationError(
-            f"The answer to {wait} does not fit its schema{where}: {error.message[:200]}. "
-            f"The wait is still open; expected: {expected[:400]}"
+            f"The answer to {wait} does not fit its schema: {error}. The wait is still open; "
+            f"expected: {json.dumps(schema, separators=(',', ':'))[:400]}"
         )
+
+
+def misfit(value: Any, schema: Any, *, root: dict[str, Any] | None = None) -> str | None:
+    """Why a JSON value does not fit a JSON Schema; `None` when it does or cannot be checked.
+
+    Args:
+        value: the value.
+        schema: what it should fit.
+        root: the document that references in the schema point into, when that is another.
+    """
+    import jsonschema
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    validator = _validator()(
+        schema if root is None else root,
+        format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER,
+        registry=Registry(),  # else a reference to an address would be fetched from there
+    )
+    try:
+        errors = validator.evolve(schema=schema).iter_errors(value)
+        error = jsonschema.exceptions.best_match(errors)
+    except RecursionError:
+        return _TOO_DEEP
+    except (Unresolvable, jsonschema.exceptions.UnknownType):
+        return None
+    if error is None:
+        return None
+    where = f"at {error.json_path}: " if error.absolute_path else ""
+    return f"{where}{error.message[:200]}"
 
 
 @cache

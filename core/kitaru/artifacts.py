@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kitaru import clock, codec, context, naming
+from kitaru import clock, codec, context, naming, serializers
 from kitaru.errors import KitaruUsageError
 from kitaru.store.artifacts import NewArtifact
 
@@ -52,22 +52,27 @@ def save(name: str, value: Any, *, type: str = "output", tags: Sequence[str] | N
     if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags or ()):
         raise KitaruUsageError(f"kitaru.save({name!r}): tags must be a list of words.")
     data = codec.encode_any(value, path=name)
-    call.artifacts.append(NewArtifact(name, kind, tuple(tags or ()), clock.now_us(), data))
+    call.add_artifact(NewArtifact(name, kind, tuple(tags or ()), clock.now_us(), data))
 
 
-def load(exec_id: str, name: str, *, as_type: Any = None) -> Any:
+def load(exec_id: str, name: str, *, as_type: Any = None, allow_pickle: bool = False) -> Any:
     """Read what another execution recorded: a checkpoint's result, or a saved value.
 
     Args:
         exec_id: the execution, by full id or unique prefix.
         name: a checkpoint's name or call id, or the name of a saved value.
         as_type: the type of the value, where it holds a type of your own.
+        allow_pickle: whether to read a value that a checkpoint recorded with
+            `serializer="pickle"`, which runs whatever code its writer put there.
 
     Raises:
         KitaruContextError: called outside a checkpoint.
         KitaruNotFoundError: the execution or the name does not exist.
         KitaruStateError: several values have that name; lists their ids.
+        KitaruSerializationError: the value needs a type that `as_type` does not name, or is a
+            pickle and `allow_pickle` is not given.
     """
     driver, _ = context.in_checkpoint("kitaru.load()")
     data = driver.read_named(exec_id, name)
-    return codec.decode(data, types=codec.declared_types(as_type), path=name)
+    read = serializers.reader(allow_pickle=allow_pickle)
+    return read.load(data, types=codec.declared_types(as_type), path=name)

@@ -1,34 +1,28 @@
-"""One checkpoint call that has to run: its attempts, its pauses, its record."""
+"""One checkpoint call that has to run: its attempts, its pauses, its record.
+
+It is written as steps (`effects`), which a sync flow's driver walks and an async flow's awaits.
+"""
 
 from __future__ import annotations
 
-import contextvars
 import threading
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from kitaru import capture, clock, codec, config, context, failures, inputs
-from kitaru.context import CallRequest, CallScope, Unwind
+from kitaru import clock, config
+from kitaru.context import CallRequest, CallScope, Request, Unwind
 from kitaru.course import Course
-from kitaru.errors import (
-    FailureOrigin,
-    KitaruContextError,
-    KitaruSerializationError,
-    KitaruUsageError,
-)
-from kitaru.futures import Recorded
+from kitaru.effects import CalledOff, Commit, Pause, Recorded, Steps, Tried, Try
+from kitaru.errors import FailureOrigin, KitaruSerializationError, KitaruUsageError
 from kitaru.journal import Step
 from kitaru.ledger import Ledger
 from kitaru.models import CallStatus
-from kitaru.store import Transaction, artifacts
+from kitaru.store import Transaction, artifacts, journal
 from kitaru.store.journal import AttemptRecord, CallRecord
-
-#: Mistakes that a repetition cannot mend.
-FINAL = (KitaruContextError, KitaruSerializationError, KitaruUsageError)
 
 
 class Drive(Protocol):
-    """What a running call needs of its drive."""
+    """What a call needs of its drive."""
 
     course: Course
     ledger: Ledger
@@ -36,7 +30,7 @@ class Drive(Protocol):
 
     def put(
         self, conn: Transaction, record: CallRecord, *, step: Step, result: bytes | None = None
-    ) -> None: ...
+    ) -> int | None: ...
 
 
 @dataclass(slots=True)
@@ -57,7 +51,7 @@ class RunningCall:
     def record(self) -> CallRecord:
         """The call's row while it runs."""
         attempts = (*self.earlier, AttemptRecord(CallStatus.RUNNING, self.scope.started_at))
-        return _record(
+        return row(
             self.step,
             self.request,
             CallStatus.RUNNING,
@@ -94,114 +88,158 @@ class RunningCalls:
             return self._calls.get(call.step.seq) is call
 
 
-def run(drive: Drive, step: Step, request: CallRequest) -> Recorded:
-    """Run a call until it succeeds or its attempts are used up, recording each of them."""
-    earlier = tuple(_interrupted(attempt) for attempt in step.attempts)
-    tried = 0 if step.reopened else sum(_counts(attempt) for attempt in earlier)
-    while True:
-        drive.course.check()  # a submitted call may have stood in the queue for long
-        scope = CallScope(drive.ledger.exec_id, step.call_id, len(earlier) + 1, clock.now_us())
-        running = RunningCall(step, request, scope, earlier, clock.monotonic())
-        drive.running.add(running)
-        data, exc = _attempt(request, scope)
-        if exc is None:
-            assert data is not None
-            ended = AttemptRecord(
-                CallStatus.COMPLETED, scope.started_at, clock.now_us(), scope.metadata
+class Attempts:
+    """The attempts of one call."""
+
+    def __init__(
+        self, drive: Drive, step: Step, request: CallRequest, *, cache_key: bytes | None = None
+    ) -> None:
+        self._cache_key = cache_key
+        self._drive = drive
+        self._step = step
+        self._request = request
+        self._past = tuple(map(_interrupted, step.earlier.attempts if step.earlier else ()))
+        self._order: int | None = None
+
+    def steps(self) -> Steps:
+        """Run the call until it succeeds or its attempts are used up, recording each of them."""
+        policy = self._request.policy
+        tried = 0 if self._step.is_reopened else sum(map(_counts, self._past))
+        while True:
+            self._drive.course.check()  # a submitted call may have stood in the queue for long
+            number = len(self._past) + 1
+            scope = CallScope(
+                self._drive.ledger.exec_id, self._step.call_id, number, clock.now_us()
             )
-            _commit(drive, running, (*earlier, ended), result=data)
-            return Recorded(result=data)
-        failure = failures.describe(exc)
-        tried += 1
-        earlier += (
-            AttemptRecord(
-                CallStatus.FAILED, scope.started_at, clock.now_us(), scope.metadata, failure
-            ),
+            running = RunningCall(self._step, self._request, scope, self._past, clock.monotonic())
+            self._drive.running.add(running)
+            try:
+                tried_now: Tried = yield Try(self._request, scope)
+            except CalledOff:
+                tried_now = Tried(stopped=True)
+            tried += 1
+            if tried_now.stopped:
+                self._drive.course.check()  # the drive itself is over: nothing is recorded
+                self._past += (self._ended(scope, CallStatus.CANCELLED),)
+                yield self._commit(scope, CallStatus.CANCELLED)
+                return Recorded(order=self._order)
+            if tried_now.failure is None:
+                self._past += (self._ended(scope, CallStatus.COMPLETED),)
+                yield self._commit(scope, CallStatus.COMPLETED, result=tried_now.result)
+                return Recorded(result=tried_now.result, order=self._order)
+            assert tried_now.cause is not None
+            failure, again = tried_now.failure, policy.repeats(tried_now.cause, tried=tried)
+            self._past += (self._ended(scope, CallStatus.FAILED, failure),)
+            if not again:
+                yield self._commit(scope, CallStatus.FAILED, failure=failure)
+                return Recorded(failure=failure, cause=tried_now.cause, order=self._order)
+            yield self._commit(scope, CallStatus.RUNNING)
+            yield Pause(policy.pause(tried))
+
+    @staticmethod
+    def _ended(
+        scope: CallScope, status: CallStatus, failure: dict[str, Any] | None = None
+    ) -> AttemptRecord:
+        return AttemptRecord(status, scope.started_at, clock.now_us(), scope.metadata, failure)
+
+    def _commit(
+        self,
+        scope: CallScope,
+        status: CallStatus,
+        *,
+        result: bytes | None = None,
+        failure: dict[str, Any] | None = None,
+    ) -> Commit:
+        """Record an attempt's end with all it produced, in one transaction."""
+        past = self._past
+        record = row(
+            self._step,
+            self._request,
+            status,
+            started_at=past[0].started_at,
+            ended_at=None if status is CallStatus.RUNNING else past[-1].ended_at,
+            metadata=scope.metadata,
+            failure=failure,
+            # The only attempt of a simple call is told by its own row, unless a retry may empty it.
+            attempts=past if len(past) > 1 or status is not CallStatus.COMPLETED else (),
+            cache_key=self._cache_key if status is CallStatus.COMPLETED else None,
         )
-        last = tried > request.policy.retries or isinstance(exc, FINAL)
-        _commit(drive, running, earlier, failure=failure, again=not last)
-        if last:
-            return Recorded(failure=failure, cause=exc)
-        drive.course.pause(request.policy.pause(tried))
+
+        def work(conn: Transaction) -> None:
+            self._order = self._drive.put(conn, record, step=self._step, result=result)
+            if scope.artifacts or len(past) > 1:
+                execution = self._drive.ledger.lease.execution
+                artifacts.replace(conn, execution, self._step.seq, new=scope.artifacts)
+
+        return Commit(work, self._step.call_id)
 
 
-def _attempt(request: CallRequest, scope: CallScope) -> tuple[bytes | None, BaseException | None]:
-    """Run the checkpoint's code once, in its own context."""
-
-    def work() -> bytes:
-        context.current_call.set(scope)
-        with capture.lines():
-            value = request.run()
-        return codec.encode(value, types=request.returns, path="result")
-
-    try:
-        return contextvars.copy_context().run(work), None
-    except Unwind:
-        raise
-    except BaseException as exc:  # user code: any exception is a failed attempt
-        return None, exc
+def called_off(drive: Drive, step: Step, request: Request) -> Steps:
+    """Record that a call was cancelled by its flow before it ran."""
+    order: list[int | None] = []
+    now = clock.now_us()
+    record = row(step, request, CallStatus.CANCELLED, started_at=now, ended_at=now)
+    yield Commit(lambda conn: order.append(drive.put(conn, record, step=step)))
+    return Recorded(order=order[0])
 
 
-def _commit(
-    drive: Drive,
-    running: RunningCall,
-    attempts: tuple[AttemptRecord, ...],
-    *,
-    result: bytes | None = None,
-    failure: dict[str, Any] | None = None,
-    again: bool = False,
-) -> None:
-    """Record an attempt's end with all it produced, in one transaction."""
-    step, scope = running.step, running.scope
-    status = CallStatus.COMPLETED if failure is None else CallStatus.FAILED
-    record = _record(
-        step,
-        running.request,
-        CallStatus.RUNNING if again else status,
-        started_at=attempts[0].started_at,
-        ended_at=None if again else attempts[-1].ended_at,
-        metadata=scope.metadata,
-        failure=None if again else failure,
-        # The only attempt of a simple call is told by its own row, unless a retry may empty that.
-        attempts=attempts if len(attempts) > 1 or failure is not None else (),
-    )
-    with drive.ledger.commit() as conn:
-        drive.put(conn, record, step=step, result=result)
-        if scope.artifacts or len(attempts) > 1:
-            artifacts.replace(conn, drive.ledger.lease.execution, step.seq, new=scope.artifacts)
-
-
-def record_override(drive: Drive, step: Step, request: CallRequest) -> Recorded:
+def overridden(drive: Drive, step: Step, request: CallRequest) -> Steps:
     """Record the value a replay puts in a call's place, as the type the checkpoint declares."""
     assert step.override is not None
-    what = f"Override of {step.call_id!r}"
     try:
-        value = codec.decode(step.override, types=request.returns, path=what)
-        value = inputs.conform(value, request.returns_annotation(), what=what)
-        data = codec.encode(value, types=request.returns, path=what)
+        data = request.adapt(step.override, f"Override of {step.call_id!r}")
     except (KitaruUsageError, KitaruSerializationError) as exc:
         # Not the flow's to catch: it would go on without the value it was to get.
         drive.course.halt(Unwind("refused", exc))
     now = clock.now_us()
     record = replace(
-        _record(step, request, CallStatus.COMPLETED, started_at=now, ended_at=now),
+        row(step, request, CallStatus.COMPLETED, started_at=now, ended_at=now),
         original_call_id=step.original,
         metadata={"overridden": True},
     )
-    with drive.ledger.commit() as conn:
-        drive.put(conn, record, step=step, result=data)
-    return Recorded(result=data)
+    order: list[int | None] = []
+    yield Commit(lambda conn: order.append(drive.put(conn, record, step=step, result=data)))
+    return Recorded(result=data, order=order[0])
 
 
-def _record(step: Step, request: CallRequest, status: CallStatus, **rest: Any) -> CallRecord:
+def from_cache(drive: Drive, step: Step, request: CallRequest) -> Steps:
+    """Take over what an earlier call with the same key has recorded; else run."""
+    key = request.cache_key()
+    order: list[int | None] = []
+    found: list[bytes] = []
+
+    def work(conn: Transaction) -> None:
+        hit = journal.cached(conn, key)
+        if hit is None:
+            return
+        now = clock.now_us()
+        record = row(step, request, CallStatus.COMPLETED, started_at=now, ended_at=now)
+        record = replace(
+            record, metadata=hit.metadata, original_call_id=hit.call, cached_from=hit.call
+        )
+        order.append(drive.put(conn, record, step=step, result=hit.result))
+        source = (hit.execution, hit.seq)
+        artifacts.copy(conn, source, (drive.ledger.lease.execution, step.seq))
+        found.append(hit.result)
+
+    yield Commit(work)
+    if found:
+        return Recorded(result=found[0], order=order[0])
+    return (yield from Attempts(drive, step, request, cache_key=key).steps())
+
+
+def row(step: Step, request: Request, status: CallStatus, **rest: Any) -> CallRecord:
+    """A call's row."""
     return CallRecord(
         seq=step.seq,
+        lane=step.lane.path,
+        position=step.position,
         call_id=step.call_id,
-        kind="checkpoint",
+        kind=request.kind,
         status=status,
-        inputs_digest=request.inputs_digest,
-        inputs_shown=request.inputs_shown,
-        type=request.type,
+        inputs_digest=request.digest,
+        inputs_shown=request.shown,
+        type=request.type if isinstance(request, CallRequest) else None,
         parents=step.parents,
         **rest,
     )

@@ -1,24 +1,39 @@
 """Makes every durable call of a drive durable: recorded ones return their record, others run.
 
 It is what `context.current_driver` holds while a flow runs. A result is committed before the flow
-gets it, and the flow gets it from the commit.
+gets it, and the flow gets it from the commit. What a sync flow's drive does on its own thread, and
+what an async flow's does in tasks, differs in `call` and `submit` only; `concurrent` has those.
 """
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from kitaru import attempts, codec, config, failures, ids, polling
-from kitaru.context import CallRequest, WaitRequest
+from kitaru import attempts, children, clock, config, failures, ids, pending, tries
+from kitaru.children import Child, Offspring
+from kitaru.context import (
+    CallRequest,
+    ChildRequest,
+    Request,
+    SleepRequest,
+    WaitRequest,
+)
 from kitaru.course import Course
-from kitaru.errors import KitaruSerializationError
-from kitaru.futures import CheckpointFuture, Recorded
-from kitaru.journal import Journal, Step
+from kitaru.effects import Ask, Commit, Effect, Pause, Recorded, Rest, Steps, Try, walk
+from kitaru.errors import KitaruContextError, KitaruSerializationError
+from kitaru.futures import CheckpointFuture
+from kitaru.journal import Journal, Lane, Step
 from kitaru.ledger import Ledger
+from kitaru.models import CallStatus
 from kitaru.pool import Pool
 from kitaru.replay import load_plan
 from kitaru.store import Lease, Store, Transaction, artifacts, executions, journal
-from kitaru.store.journal import CallKind, CallRecord
+from kitaru.store.journal import CallRecord
+from kitaru.store.leases import LeaseRow
 from kitaru.store.logs import LogRecord
 
 
@@ -35,31 +50,71 @@ class Calls:
         with store.snapshot() as conn:
             data = executions.drive_data(conn, lease.execution)
         self.ledger = Ledger(store, lease, data["metadata"])
+        self.ledger.on_interrupt = self.wake
         self.course = Course(self.ledger)
         self.running = attempts.RunningCalls()
+        self.pending: set[pending.Pending[Any]] = set()
         self.interactive = interactive
-        self._store = store
+        self.deadline: int | None = data["deadline_at"]
+        self.store = store
+        self._caches: bool = data["spec"].get("cache", False)
         self._execution = lease.execution
+        self._bell = threading.Event()
+        self._busy = 0
+        self._busy_lock = threading.Lock()
         self._pool = Pool(config.MAX_WORKERS)
+        self._pools = [self._pool]
         self._futures: list[CheckpointFuture[Any]] = []
+        self._children: list[Child] = []
         self._plan = load_plan(data["plan"])
         self._original_id: str | None = data["original_exec_id"]
         self._original = 0
+        self._thread = 0
         self.journal = self._load()
-        self.ledger.repeats = self.journal.is_known
+        self.ledger.start_over()
 
     @property
     def exec_id(self) -> str:
         """The execution."""
         return self.ledger.exec_id
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a checkpoint runs, stands in a queue or pauses."""
+        return self._busy > 0
+
+    @contextlib.contextmanager
+    def busy(self, counts: bool = True) -> Iterator[None]:
+        """While a checkpoint is under way."""
+        self._count_busy(counts)
+        try:
+            yield
+        finally:
+            self._count_busy(-counts)
+
+    def _count_busy(self, change: int) -> None:
+        with self._busy_lock:
+            self._busy += change
+        if change < 0:
+            self.wake()
+
+    def start(self) -> None:
+        """This thread runs the flow's body from now on."""
+        self._thread = threading.get_ident()
+
+    def run(self, body: Callable[[], Any]) -> Any:
+        """Run the flow to its end."""
+        return body()
+
     def start_over(self) -> None:
         """Number calls from the first again, for another drive of the flow."""
         self._futures.clear()
+        self._children.clear()
         self.journal = self._load()
+        self.ledger.start_over()
 
     def _load(self) -> Journal:
-        with self._store.snapshot() as conn:
+        with self.store.snapshot() as conn:
             records = journal.load(conn, self._execution, exec_id=self.exec_id)
             original: list[CallRecord] = []
             if self._plan is not None and self._original_id is not None:
@@ -73,59 +128,33 @@ class Calls:
             original_id=self._original_id,
         )
 
-    def call(self, request: CallRequest) -> Any:
-        """Make a checkpoint call and return its value."""
-        step = self._begin_call(request)
-        return self._deliver(step, request, self._settle(step, request))
+    # --- what a flow calls -------------------------------------------------------------------
 
-    def submit(self, request: CallRequest) -> CheckpointFuture[Any]:
-        """Make a checkpoint call beside the flow."""
-        step = self._begin_call(request)
-        future: CheckpointFuture[Any] = CheckpointFuture(
-            step.call_id, lambda recorded: self._deliver(step, request, recorded)
-        )
-        self._futures.append(future)
+    def call(self, request: Request) -> Any:
+        """Make a call and return its value."""
+        step = self._begin(request)
+        return self._deliver(step, request, self._settled(step, request))
 
-        def work() -> None:
-            try:
-                future.settle(self._settle(step, request))
-            except BaseException as unwind:  # whatever ended the drive ends the future too
-                future.abandon(unwind)
+    def submit(
+        self, requests: Sequence[CallRequest], *, max_workers: int | None
+    ) -> list[CheckpointFuture[Any]]:
+        """Make checkpoint calls beside the flow, at most `max_workers` of them at a time."""
+        pool = self._pool_for(max_workers)
+        return [self._submit(request, pool) for request in requests]
 
-        if step.record is not None:
-            work()
-        else:
-            self._pool.run(work)
-        return future
-
-    def ask(self, request: WaitRequest) -> Any:
-        """Put a question and return its answer, or leave the flow until there is one."""
-        asked = codec.fingerprint([request.question, request.schema], path=request.name)
-        shown = f"question={request.question!r:.80}"
-        step = self._begin(name=request.name, kind="wait", digest=asked, shown=shown)
+    def start_child(self, request: ChildRequest) -> Child:
+        """Start a child execution, or find the one that was started."""
+        step = self._begin(request)
         with self.course.guard():
-            if step.record is None and step.reuse is None:
-                data = polling.Question(self, step, request, digest=asked, shown=shown).answer()
-            else:
-                if step.record is None:
-                    self._copy(step)
-                data = self._result(step)
-        self.journal.observed(step, failed=False)
-        return request.parse(data)
+            child = Child(step, request, exec_id=children.start(self, step, request))
+        self._children.append(child)
+        return child
 
-    def join(self) -> None:
-        """Wait until no submitted call runs."""
-        self._pool.join()
-
-    def is_idle(self) -> bool:
-        """Whether no submitted call runs."""
-        return self._pool.is_idle()
-
-    def raise_unobserved(self) -> None:
-        """A submitted call that failed without anybody looking fails the flow."""
-        for future in self._futures:
-            if not future.observed and future.failed:
-                future.result()
+    def outcome(self, child: Child) -> Any:
+        """The value of a child execution that has ended, waiting for its end."""
+        if child.recorded is None:
+            child.recorded = self._settled(child.step, child.request)
+        return self._deliver(child.step, child.request, child.recorded)
 
     def merge_metadata(self, metadata: dict[str, Any]) -> None:
         """Add to the execution's metadata."""
@@ -137,82 +166,225 @@ class Calls:
 
     def read_named(self, exec_id: str, name: str) -> bytes:
         """The encoded value another execution has under a name."""
-        with self._store.snapshot() as conn:
+        with self.store.snapshot() as conn:
             return artifacts.read_named(conn, executions.find(conn, exec_id), name)
+
+    # --- the end of the flow -----------------------------------------------------------------
+
+    def join(self) -> None:
+        """Wait until no submitted call runs."""
+        for pool in self._pools:
+            pool.join()
+
+    def finish_children(self) -> None:
+        """Wait for children that the flow has not waited for; one that failed fails the flow."""
+        for child in self._children:
+            if child.recorded is None:
+                self.outcome(child)
+
+    def raise_unobserved(self) -> None:
+        """A submitted call that failed without anybody looking fails the flow."""
+        for future in self._futures:
+            if not future.observed and future.failed:
+                future.result()
+
+    # --- steps of calls ----------------------------------------------------------------------
 
     def put(
         self, conn: Transaction, record: CallRecord, *, step: Step, result: bytes | None = None
-    ) -> None:
-        """Write a call's row inside a commit; with it, failures before it become history."""
+    ) -> int | None:
+        """Write a call's row inside a commit; with it, failures before it become history.
+
+        Returns:
+            The call's place among those that have ended; `None` while it goes on.
+        """
         self.running.discard(step.seq)
+        if record.ended_at is not None:
+            record = replace(record, ended_order=self.journal.next_ending())
         journal.put(conn, self._execution, record, result=result)
         if step.settles:
             journal.settle(conn, self._execution, step.settles)
+        return record.ended_order
 
-    def _begin_call(self, request: CallRequest) -> Step:
-        return self._begin(
-            name=request.name,
-            kind="checkpoint",
-            digest=request.inputs_digest,
-            shown=request.inputs_shown,
+    def _pool_for(self, max_workers: int | None) -> Pool:
+        if max_workers is None:
+            return self._pool
+        pool = Pool(max_workers)
+        self._pools.append(pool)
+        return pool
+
+    def _submit(self, request: CallRequest, pool: Pool) -> CheckpointFuture[Any]:
+        step, stop = self._begin(request), threading.Event()
+
+        def interrupt() -> bool:
+            if request.isolated is None:
+                return False
+            stop.set()
+            return future.wait_cancelled()
+
+        future = self._future(step, request, interrupt=interrupt)
+
+        def work() -> None:
+            try:
+                if future.start():  # it may have been called off while it stood in the queue
+                    future.settle(self._settled(step, request, stop=stop))
+            except BaseException as unwind:  # whatever ended the drive ends the future too
+                future.abandon(unwind)
+            finally:
+                self._count_busy(-1)
+
+        self._count_busy(1)  # from now on, though it may stand in the queue for long
+        if step.record is not None:
+            work()
+        else:
+            pool.run(work)
+        return future
+
+    def _future(self, step: Step, request: CallRequest, **how: Any) -> CheckpointFuture[Any]:
+        future: CheckpointFuture[Any] = CheckpointFuture(
+            step.call_id,
+            deliver=lambda recorded: self._deliver(step, request, recorded),
+            call_off=lambda: self._called_off(step, request),
+            **how,
         )
+        self._futures.append(future)
+        return future
 
-    def _begin(self, *, name: str, kind: CallKind, digest: bytes, shown: str) -> Step:
+    def _lane(self) -> Lane:
+        if threading.get_ident() != self._thread:
+            raise KitaruContextError(
+                f"A durable call of {self.exec_id} is made from a thread that the flow started. "
+                "Threads come in no fixed order, so it could not be found again: use .submit(…) or "
+                ".map(…)."
+            )
+        return self.journal.root
+
+    def _begin(self, request: Request) -> Step:
+        lane = self._lane()
         self.course.check()
         with self.course.guard():
-            step = self.journal.begin(name=name, kind=kind, digest=digest, shown=shown)
-            if step.known:
-                self.ledger.drop_body_lines()
-            else:
-                self.ledger.repeats = False
+            step = self.journal.begin(
+                lane,
+                name=request.name,
+                kind=request.kind,
+                digest=request.digest,
+                shown=request.shown,
+            )
             if step.record is None:
                 self.ledger.look()
         if step.record is None:
             self.course.check()
         return step
 
-    def _settle(self, step: Step, request: CallRequest) -> Recorded:
-        """The outcome of a call: recorded, replaced, reused, or made now."""
+    def _settled(
+        self, step: Step, request: Request, *, stop: threading.Event | None = None
+    ) -> Recorded:
+        """The outcome of a call, on this thread."""
         with self.course.guard():
-            if step.record is not None and step.record.failure is not None:
-                return Recorded(failure=step.record.failure)
-            if step.record is not None:
-                return Recorded(result=self._result(step))
-            if step.override is not None:
-                return attempts.record_override(self, step, request)
-            if step.reuse is not None:
-                self._copy(step)
-                failure = step.reuse.failure
-                return Recorded(failure=failure) if failure else Recorded(self._result(step))
-            return attempts.run(self, step, request)
+            return walk(self.steps(step, request), lambda effect: self._perform(effect, stop))
 
-    def _deliver(self, step: Step, request: CallRequest, recorded: Recorded) -> Any:
-        """Give the flow what was recorded, never what was in memory."""
-        failed = recorded.failure is not None
-        self.journal.observed(step, failed=failed)
-        call = ids.qualified(self.exec_id, step.call_id)
-        if recorded.failure is not None:
-            exc = failures.rebuild(recorded.failure, call=call)
-            trace = recorded.cause.__traceback__ if recorded.cause else None
-            raise exc.with_traceback(trace)
-        assert recorded.result is not None
-        try:
-            return codec.decode(recorded.result, types=request.returns, path=call)
-        except KitaruSerializationError as exc:
-            with self.course.guard():
-                self.journal.refuse_result(step, str(exc))
+    def _called_off(self, step: Step, request: Request) -> Recorded:
+        """Record that the flow has cancelled a call before it ran."""
+        self.journal.observed(step, failed=True)
+        with self.course.guard():
+            steps = attempts.called_off(self, step, request)
+            return walk(steps, lambda effect: self._perform(effect, None))
 
-    def _result(self, step: Step) -> bytes:
-        with self._store.snapshot() as conn:
-            what = f"Result of {ids.qualified(self.exec_id, step.call_id)}"
-            return journal.result(conn, self._execution, step.seq, what=what)
+    def _cancelled(self, call: str) -> BaseException:
+        from concurrent.futures import CancelledError
 
-    def _copy(self, step: Step) -> None:
-        with self.ledger.commit() as conn:
-            journal.copy_calls(
+        return CancelledError(f"{call} was cancelled.")
+
+    def steps(self, step: Step, request: Request) -> Steps:
+        """The steps to the outcome of a call: recorded, replaced, reused, or made now."""
+        record = step.record
+        if record is not None:
+            return self._recorded(step, record)
+        if step.override is not None and isinstance(request, CallRequest):
+            return attempts.overridden(self, step, request)
+        if step.reuse is not None:
+            return self._reused(step, step.reuse)
+        match request:
+            case WaitRequest():
+                return pending.Question(self, step, request).steps()
+            case SleepRequest():
+                return pending.Nap(self, step, request).steps()
+            case CallRequest() if self._caches if request.cache is None else request.cache:
+                return attempts.from_cache(self, step, request)
+            case CallRequest():
+                return attempts.Attempts(self, step, request).steps()
+            case ChildRequest():
+                return Offspring(self, step, request).steps()
+
+    def _recorded(self, step: Step, record: CallRecord) -> Steps:
+        yield from ()
+        return Recorded(self._result(step, record), record.failure, order=record.ended_order)
+
+    def _reused(self, step: Step, record: CallRecord) -> Steps:
+        yield Commit(
+            lambda conn: journal.copy_calls(
                 conn,
                 source=self._original,
                 target=self._execution,
                 first=step.seq,
                 before=step.seq + 1,
             )
+        )
+        return Recorded(self._result(step, record), record.failure)
+
+    def _perform(self, effect: Effect, stop: threading.Event | None) -> Any:
+        """Carry out one effect on this thread."""
+        match effect:
+            case Commit(work, call_id):
+                return self.ledger.together(work, call_id)
+            case Try(request, scope):
+                home = self.store.home
+                return tries.attempt(request, scope, home=home, stop=stop, line=self.line)
+            case Pause(seconds):
+                return self.course.pause(seconds)
+            case Rest(seconds):
+                clock.wait(self._bell, seconds)
+                return self._bell.clear()
+            case Ask(look):
+                return look()
+
+    def _deliver(self, step: Step, request: Request, recorded: Recorded) -> Any:
+        """Give the flow what was recorded, never what was in memory."""
+        failed = recorded.result is None
+        self.journal.observed(step, failed=failed)
+        call = ids.qualified(self.exec_id, step.call_id)
+        if recorded.failure is not None:
+            exc = failures.rebuild(recorded.failure, call=call)
+            trace = recorded.cause.__traceback__ if recorded.cause else None
+            raise exc.with_traceback(trace)
+        if recorded.result is None:
+            raise self._cancelled(call)
+        try:
+            return request.load(recorded.result, call)
+        except KitaruSerializationError as exc:
+            with self.course.guard():
+                self.journal.refuse_result(step, str(exc))
+
+    def _result(self, step: Step, record: CallRecord) -> bytes | None:
+        if record.status is not CallStatus.COMPLETED:
+            return None
+        with self.store.snapshot() as conn:
+            what = f"Result of {ids.qualified(self.exec_id, step.call_id)}"
+            return journal.result(conn, self._execution, step.seq, what=what)
+
+    # --- what the heart tells ----------------------------------------------------------------
+
+    @property
+    def rests(self) -> bool:
+        """Whether a call waits for a change in the store."""
+        return bool(self.pending)
+
+    def notice(self, lease: LeaseRow | None, *, answered: bool) -> None:
+        """Something has changed in the store: the lease, or an answer has come."""
+        self.ledger.notice(lease)
+        if answered:
+            self.wake()
+
+    def wake(self) -> None:
+        """Let calls that rest look again; from any thread."""
+        self._bell.set()

@@ -13,6 +13,7 @@ import sys
 import threading
 import types
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any, TextIO
 
 from kitaru import clock, config, context
@@ -22,6 +23,8 @@ _installed = threading.Lock()
 _LEVELS = {"stdout": "INFO", "stderr": "WARNING"}
 _FRAMES_TO_LOGGING = 16
 _inside = threading.local()
+#: Level -> the line that the code which runs here has not ended yet.
+_begun: ContextVar[dict[str, _Line] | None] = ContextVar("kitaru_begun", default=None)
 
 
 def install() -> None:
@@ -149,7 +152,6 @@ class _Tee:
     def __init__(self, stream: TextIO, level: str) -> None:
         self._stream = stream
         self._level = level
-        self._open = threading.local()
 
     def write(self, text: str) -> int:
         frame = sys._getframe().f_back  # none when the interpreter itself writes a traceback
@@ -180,23 +182,10 @@ class _Tee:
         line.add(rest)
 
     def _line(self) -> _Line:
-        if not hasattr(self._open, "line"):
-            self._open.line = _Line()
-        line: _Line = self._open.line
-        return line
-
-    def take(self) -> _Line:
-        """The line that was not ended yet; the next one starts anew."""
-        line = self._line()
-        self._open.line = _Line()
-        return line
-
-    def put_back(self, line: _Line) -> None:
-        """Note a last line that was not ended, and go on with a line taken before."""
-        rest, left_out = self.take().take()
-        if rest:
-            note(self._level, rest, left_out=left_out)
-        self._open.line = line
+        lines = _begun.get()
+        if lines is None:
+            _begun.set(lines := {})
+        return lines.setdefault(self._level, _Line())
 
     def __getattr__(self, name: str) -> Any:
         if name == "_stream":  # a copy that is being made has none yet
@@ -210,13 +199,16 @@ class _Tee:
 @contextlib.contextmanager
 def lines() -> Iterator[None]:
     """While user code runs: its lines are its own, and a last one without newline is noted too."""
-    tees = [each for each in (sys.stdout, sys.stderr) if isinstance(each, _Tee)]
-    begun = [each.take() for each in tees]
+    begun: dict[str, _Line] = {}
+    token = _begun.set(begun)
     try:
         yield
     finally:
-        for tee, text in zip(tees, begun, strict=True):
-            tee.put_back(text)
+        _begun.reset(token)
+        for level, line in begun.items():
+            rest, left_out = line.take()
+            if rest:
+                note(level, rest, left_out=left_out)
 
 
 @contextlib.contextmanager

@@ -10,31 +10,61 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import itertools
 import json
-from collections.abc import Callable, Iterable
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
 
-from kitaru import codec, config, context, inputs, naming, redaction, retry
-from kitaru.errors import KitaruUsageError
+from kitaru import codec, config, context, inputs, naming, redaction, retry, serializers
+from kitaru.context import CallRequest, IsolatedTask
+from kitaru.definition import Target, describe
+from kitaru.errors import KitaruSerializationError, KitaruUsageError
 from kitaru.futures import CheckpointFuture, CheckpointGroup
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+T = TypeVar("T")
+
+Runtime = Literal["inline", "isolated"]
+_Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
 _SHOWN = 80
 _UNCHANGEABLE = (str, int, float, bool, bytes, type(None))
 
 
 class Checkpoint(Generic[P, R]):
-    """A checkpoint function; call it, `submit` it or `map` it inside a flow."""
+    """A checkpoint function; call it, `submit` it or `map` it inside a flow.
+
+    Args:
+        fn: the function.
+        name: what its calls are called.
+        type: a label for what it does.
+        policy: its retries and its time limit.
+        cache: whether earlier equal calls stand for it; `None` leaves that to the flow.
+        serializer: how its values are recorded.
+        is_isolated: whether it runs in a process of its own.
+    """
 
     def __init__(
-        self, fn: Callable[P, R], *, name: str, type: str | None, policy: retry.RetryPolicy
+        self,
+        fn: Callable[P, R],
+        *,
+        name: str,
+        type: str | None,
+        policy: retry.RetryPolicy,
+        cache: bool | None = None,
+        serializer: serializers.Serializer = serializers.JSON,
+        is_isolated: bool = False,
     ) -> None:
         self.name = name
         self.type = type
         self.policy = policy
+        self.cache = cache
+        self.serializer = serializer
+        self.is_isolated = is_isolated
         self.fn = fn
+        self.is_async = inspect.iscoroutinefunction(fn)
         self.__doc__ = fn.__doc__
         self.__name__ = fn.__name__
         self.__qualname__ = fn.__qualname__
@@ -43,12 +73,20 @@ class Checkpoint(Generic[P, R]):
         self._signature = inspect.signature(fn)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the checkpoint, or return what is recorded."""
+        """Run the checkpoint, or return what is recorded; of an `async def`, await it."""
         driver = context.in_flow(f"Checkpoint {self.name!r}")
         return cast(R, driver.call(self._request(args, kwargs)))
 
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> CheckpointFuture[R]:
-        """Start the checkpoint beside the flow.
+    @overload
+    def submit(
+        self: Checkpoint[Q, Coroutine[Any, Any, T]], *args: Q.args, **kwargs: Q.kwargs
+    ) -> CheckpointFuture[T]: ...
+    @overload
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> CheckpointFuture[R]: ...
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        """Start the checkpoint beside the flow; in an async flow the future is awaited.
+
+        At most 16 submitted calls of an execution run at a time.
 
         Example:
             >>> import kitaru
@@ -62,14 +100,28 @@ class Checkpoint(Generic[P, R]):
             >>> both.run().wait()
             42
         """
-        driver = context.in_flow(f"Checkpoint {self.name!r}")
-        return cast("CheckpointFuture[R]", driver.submit(self._request(args, kwargs)))
+        (future,) = self._submit([(args, kwargs)], None)
+        return future
 
-    def map(self, items: Iterable[Any]) -> CheckpointGroup[R]:
-        """Submit the checkpoint once per item, at most 16 at a time.
+    @overload
+    def map(
+        self: Checkpoint[Q, Coroutine[Any, Any, T]],
+        items: Iterable[Any],
+        *,
+        max_workers: int | None = ...,
+    ) -> CheckpointGroup[T]: ...
+    @overload
+    def map(self, items: Iterable[Any], *, max_workers: int | None = ...) -> CheckpointGroup[R]: ...
+    def map(self, items: Iterable[Any], *, max_workers: int | None = None) -> Any:
+        """Submit the checkpoint once per item.
 
         Args:
             items: the first argument of each call.
+            max_workers: how many run at a time; by default 16, together with whatever else the
+                execution has submitted.
+
+        Raises:
+            KitaruUsageError: `max_workers` is not a whole number from 1 on.
 
         Example:
             >>> import kitaru
@@ -82,63 +134,158 @@ class Checkpoint(Generic[P, R]):
             >>> squares.run().wait()
             [1, 4, 9]
         """
-        driver = context.in_flow(f"Checkpoint {self.name!r}")
-        requests = [self._request((item,), {}) for item in items]
-        futures = [driver.submit(request) for request in requests]
-        return CheckpointGroup(cast("list[CheckpointFuture[R]]", futures))
+        return CheckpointGroup(self._submit([((item,), {}) for item in items], max_workers))
 
-    def _request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> context.CallRequest:
+    @overload
+    def product(
+        self: Checkpoint[Q, Coroutine[Any, Any, T]],
+        *iterables: Iterable[Any],
+        max_workers: int | None = ...,
+    ) -> CheckpointGroup[T]: ...
+    @overload
+    def product(
+        self, *iterables: Iterable[Any], max_workers: int | None = ...
+    ) -> CheckpointGroup[R]: ...
+    def product(self, *iterables: Iterable[Any], max_workers: int | None = None) -> Any:
+        """Submit the checkpoint once for each combination of items, the last ones fastest.
+
+        Args:
+            iterables: the first argument's values, the second's, and so on.
+            max_workers: how many run at a time, as in `map`.
+
+        Raises:
+            KitaruUsageError: `max_workers` is not a whole number from 1 on.
+
+        Example:
+            >>> import kitaru
+            >>> @kitaru.checkpoint
+            ... def join(a: str, b: int) -> str:
+            ...     return f"{a}{b}"
+            >>> @kitaru.flow
+            ... def grid() -> list[str]:
+            ...     return join.product("ab", [1, 2]).result()
+            >>> grid.run().wait()
+            ['a1', 'a2', 'b1', 'b2']
+        """
+        calls: list[_Arguments] = [(args, {}) for args in itertools.product(*iterables)]
+        return CheckpointGroup(self._submit(calls, max_workers))
+
+    def _submit(
+        self, calls: Sequence[_Arguments], max_workers: int | None
+    ) -> list[CheckpointFuture[Any]]:
+        driver = context.in_flow(f"Checkpoint {self.name!r}")
+        if max_workers is not None and (type(max_workers) is not int or max_workers < 1):
+            raise KitaruUsageError(
+                f"Checkpoint {self.name!r}: max_workers is {max_workers!r}; give a whole number "
+                "from 1 on."
+            )
+        requests = [self._request(args, kwargs) for args, kwargs in calls]
+        return driver.submit(requests, max_workers=max_workers)
+
+    # --- what the driver and the process of an isolated attempt need -------------------------
+
+    def dump(self, value: Any) -> bytes:
+        """The record of a result."""
+        return self.serializer.dump(value, types=self._returns, path="result")
+
+    def load(self, data: bytes, call: str) -> Any:
+        """The result in a record."""
+        return self.serializer.load(data, types=self._returns, path=call)
+
+    def load_arguments(self, data: bytes) -> inspect.BoundArguments:
+        """The arguments of an isolated attempt."""
+        bound = self._signature.bind_partial()
+        path = f"the arguments of {self.name}"
+        bound.arguments.update(self.serializer.load(data, types=self._types, path=path))
+        return bound
+
+    def _request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallRequest:
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as exc:
             raise TypeError(f"Checkpoint {self.name}{self._signature}: {exc}") from None
         bound.apply_defaults()
-        arguments = bound.arguments
-        digest = codec.fingerprint(arguments, path=self.name)
-        shown = ", ".join(f"{key}={_shown(key, value)}" for key, value in arguments.items())
-        return context.CallRequest(
+        arguments = dict(bound.arguments)
+        digest = serializers.inputs_digest(arguments, serializer=self.serializer, path=self.name)
+        shown = ", ".join(f"{key}={self._shown(key, value)}" for key, value in arguments.items())
+        return CallRequest(
             name=self.name,
             type=self.type,
-            inputs_digest=digest,
-            inputs_shown=shown[: config.INPUTS_SHOWN],
-            run=self._runner(bound),
-            returns=self._returns,
-            returns_annotation=lambda: inputs.annotation(self.fn, "return"),
+            digest=digest,
+            shown=shown[: config.INPUTS_SHOWN],
             policy=self.policy,
+            run=self._runner(bound),
+            dump=self.dump,
+            load=self.load,
+            adapt=self._adapt,
+            is_async=self.is_async,
+            isolated=self._task(arguments) if self.is_isolated else None,
+            cache=self.cache,
+            cache_key=functools.partial(self._cache_key, arguments),
         )
+
+    def _adapt(self, data: bytes, what: str) -> bytes:
+        value = codec.decode(data, types=self._returns, path=what)
+        value = inputs.conform(value, inputs.annotation(self.fn, "return"), what=what)
+        return self.serializer.dump(value, types=self._returns, path=what)
+
+    def _task(self, arguments: dict[str, Any]) -> IsolatedTask:
+        if self._target.target is None:
+            raise KitaruUsageError(
+                f"Checkpoint {self.name!r} cannot run isolated: {self._target.problem}."
+            )
+        data = self.serializer.dump(arguments, types=self._types, path=self.name)
+        return IsolatedTask(self.name, self._target.target, self._target.root, data)
+
+    def _cache_key(self, arguments: dict[str, Any]) -> bytes:
+        target = self._target
+        what = [self.name, target.module, self.__qualname__, target.source_digest]
+        values = serializers.cache_digest(arguments, serializer=self.serializer, path=self.name)
+        return codec.fingerprint([*what, self.serializer.name, values])
+
+    @functools.cached_property
+    def _target(self) -> Target:
+        return describe(self.fn, what="checkpoint")
 
     @functools.cached_property
     def _returns(self) -> codec.DeclaredTypes:
         return codec.return_types(self.fn)
 
-    def _runner(self, bound: inspect.BoundArguments) -> Callable[[], R]:
+    @functools.cached_property
+    def _types(self) -> codec.DeclaredTypes:
+        return inputs.types(self.fn)
+
+    def _runner(self, bound: inspect.BoundArguments) -> Callable[[], Any]:
         if all(type(value) in _UNCHANGEABLE for value in bound.arguments.values()):
             args, kwargs = bound.args, bound.kwargs
             return lambda: self.fn(*args, **kwargs)
         kept = copy.deepcopy((bound.args, bound.kwargs))
 
-        def run() -> R:
+        def run() -> Any:
             args, kwargs = copy.deepcopy(kept)
             return self.fn(*args, **kwargs)
 
         return run
 
+    @staticmethod
+    def _shown(key: str, value: Any) -> str:
+        """An argument as messages may show it, with secrets masked."""
+        if redaction.is_secret(key, value):
+            return redaction.MASK
+        if type(value) in (str, bytes):
+            return repr(value[:_SHOWN])[:_SHOWN]
+        if value is None or type(value) in (bool, float):
+            return repr(value)
+        if type(value) is int and value.bit_length() < 64:  # beyond some digits `repr` raises
+            return repr(value)
+        try:
+            data = codec.plain(codec.encode_any(value, path=key))
+        except KitaruSerializationError:  # one of those that are pickled
+            return f"<{type(value).__qualname__}>"
+        return json.dumps(redaction.shown_value(data), ensure_ascii=False)[:_SHOWN]
+
     def __repr__(self) -> str:
         return f"<checkpoint {self.name}>"
-
-
-def _shown(key: str, value: Any) -> str:
-    """An argument as messages may show it, with secrets masked."""
-    if redaction.is_secret(key, value):
-        return redaction.MASK
-    if type(value) in (str, bytes):
-        return repr(value[:_SHOWN])[:_SHOWN]
-    if value is None or type(value) in (bool, float):
-        return repr(value)
-    if type(value) is int and value.bit_length() < 64:  # beyond some thousand digits `repr` raises
-        return repr(value)
-    data = codec.plain(codec.encode_any(value, path=key))
-    return json.dumps(redaction.shown_value(data), ensure_ascii=False)[:_SHOWN]
 
 
 @overload
@@ -150,7 +297,12 @@ def checkpoint(
     retries: int = 0,
     retry_delay: float = config.RETRY_DELAY_SECONDS,
     retry_backoff: float = config.RETRY_BACKOFF,
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] = ...,
+    timeout: float | None = None,
     type: str | None = None,
+    cache: bool | None = None,
+    serializer: Literal["json", "pickle"] = "json",
+    runtime: Runtime = "inline",
 ) -> Callable[[Callable[P, R]], Checkpoint[P, R]]: ...
 def checkpoint(
     fn: Callable[..., Any] | None = None,
@@ -160,7 +312,12 @@ def checkpoint(
     retries: int = 0,
     retry_delay: float = config.RETRY_DELAY_SECONDS,
     retry_backoff: float = config.RETRY_BACKOFF,
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] = BaseException,
+    timeout: float | None = None,
     type: str | None = None,
+    cache: bool | None = None,
+    serializer: Literal["json", "pickle"] = "json",
+    runtime: Runtime = "inline",
 ) -> Any:
     """Make a function a checkpoint: its result is recorded before the flow goes on.
 
@@ -169,10 +326,17 @@ def checkpoint(
         retries: how often a failed attempt is repeated; each attempt is recorded.
         retry_delay: seconds before the first repetition; half of each pause is random.
         retry_backoff: how much longer each further pause is, up to a minute.
+        retry_on: the exceptions after which it is repeated; by default any.
+        timeout: seconds that one attempt may take. A coroutine is cancelled then, an isolated
+            process killed; the thread of a plain function is left behind.
         type: a label for what it does, such as `llm_call` or `tool_call`.
+        cache: whether the result of an earlier call with equal inputs and unchanged source stands
+            for a call; `None` leaves that to the flow.
+        serializer: how values are recorded: `json`, or `pickle` for what that cannot hold.
+        runtime: `isolated` runs it in a process of its own, whose crash is a failed attempt.
 
     Raises:
-        KitaruUsageError: an option cannot be right, or it is not a plain function.
+        KitaruUsageError: an option cannot be right, or it is no function that can be recorded.
 
     Example:
         >>> import kitaru
@@ -185,17 +349,39 @@ def checkpoint(
         >>> agent.run(topic="dogs").wait()
         'notes about dogs'
     """
+    _check(type=type, cache=cache, runtime=runtime)
+    policy = retry.policy(
+        retries=retries,
+        delay=retry_delay,
+        backoff=retry_backoff,
+        timeout=timeout,
+        retry_on=retry_on,
+        owner="@checkpoint",
+    )
+    chosen = serializers.named(serializer, owner="@checkpoint")
+
+    def decorate(function: Callable[..., Any]) -> Checkpoint[..., Any]:
+        full_name = naming.of_function(function, name, what="checkpoint")
+        naming.refuse_generators(function, what="checkpoint")
+        return Checkpoint(
+            function,
+            name=full_name,
+            type=type,
+            policy=policy,
+            cache=cache,
+            serializer=chosen,
+            is_isolated=runtime == "isolated",
+        )
+
+    return decorate if fn is None else decorate(fn)
+
+
+def _check(*, type: object, cache: object, runtime: object) -> None:
     if type is not None and not (isinstance(type, str) and redaction.is_storable(type)):
         raise KitaruUsageError(
             f"@checkpoint: type is {type!r}; it must be text without lone surrogates."
         )
-    policy = retry.policy(
-        retries=retries, delay=retry_delay, backoff=retry_backoff, owner="@checkpoint"
-    )
-
-    def decorate(function: Callable[..., Any]) -> Checkpoint[..., Any]:
-        full_name = naming.of_function(function, name, what="checkpoint")
-        naming.refuse_async(function, what="checkpoint")
-        return Checkpoint(function, name=full_name, type=type, policy=policy)
-
-    return decorate if fn is None else decorate(fn)
+    if cache is not None and not isinstance(cache, bool):
+        raise KitaruUsageError(f"@checkpoint: cache is {cache!r}; it must be True, False or None.")
+    if runtime not in ("inline", "isolated"):
+        raise KitaruUsageError(f"@checkpoint: runtime is {runtime!r}; use 'inline' or 'isolated'.")

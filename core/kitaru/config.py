@@ -18,6 +18,7 @@ DATABASE_NAME = "kitaru.db"
 PROJECT_FOLDER = ".kitaru"
 RUNNER_LOGS = "runners"
 DEFAULT_STACK = "local"
+LOCAL_STACK_TYPE = "local"
 
 #: A runner's right to drive an execution ends this long after it last renewed it.
 LEASE_SECONDS = 15.0
@@ -26,10 +27,18 @@ LEASE_RENEW_SECONDS = 5.0
 STARTED_AFTER_SECONDS = 0.02
 #: How often a driver looks after its running calls, and for a cancellation.
 TICK_SECONDS = 0.05
-#: How often a polling wait looks for its answer.
+#: How often a process looks for changes in the store while some flow of it waits for one.
 POLL_SECONDS = 0.02
+#: The longest that a waiting call rests between two looks of its own.
+REST_SECONDS = 0.5
 #: How long a wait polls before it lets go, unless it says otherwise.
 WAIT_TIMEOUT_SECONDS = 600.0
+#: How long `kitaru.sleep` holds its process before it lets go, unless it says otherwise.
+SLEEP_TIMEOUT_SECONDS = 60.0
+#: How long an async flow holds back results for one that ended earlier when it was recorded.
+TURN_SECONDS = 5.0
+#: How long a script that is interrupted lets its flows come to their next durable call.
+EXIT_GRACE_SECONDS = 1.5
 #: How long captured lines of a running call may stay in memory.
 LOG_FLUSH_SECONDS = 0.5
 #: A runner process that has not stopped this long after a cancellation ends itself.
@@ -53,6 +62,10 @@ INPUTS_SHOWN = 300
 #: Listings.
 DEFAULT_PAGE = 20
 MAX_PAGE = 200
+
+#: How environment variables say yes and no, in any letter case.
+YES = ("1", "true", "t", "yes", "y", "on")
+NO = ("0", "false", "f", "no", "n", "off")
 
 Durability = Literal["full", "normal"]
 
@@ -127,5 +140,26 @@ def durability() -> Durability:
 
 
 def allow_network_home() -> bool:
-    """Whether `KITARU_ALLOW_NETWORK_HOME=1` permits a store on a network file system."""
-    return os.environ.get("KITARU_ALLOW_NETWORK_HOME", "") == "1"
+    """Whether `KITARU_ALLOW_NETWORK_HOME=1` permits a store on a network file system.
+
+    Raises:
+        KitaruUsageError: the setting is neither yes nor no.
+    """
+    return env_flag("KITARU_ALLOW_NETWORK_HOME") is True
+
+
+def env_flag(variable: str) -> bool | None:
+    """What an environment variable says, yes or no; `None` when it is not set.
+
+    Raises:
+        KitaruUsageError: it says neither.
+    """
+    text = os.environ.get(variable)
+    if text is None:
+        return None
+    word = text.strip().lower()
+    if word not in YES + NO:
+        raise KitaruUsageError(
+            f"{variable} is {text!r:.60}; use one of {', '.join(YES)} or one of {', '.join(NO)}."
+        )
+    return word in YES

@@ -6,15 +6,17 @@ place is a `KitaruContextError` and never a half-made record. Nothing here does 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
-from kitaru.codec import DeclaredTypes
 from kitaru.errors import KitaruContextError, KitaruError, KitaruUsageError
 from kitaru.retry import RetryPolicy
+from kitaru.store import Store, Transaction
 from kitaru.store.artifacts import NewArtifact
+from kitaru.store.journal import CallKind
 from kitaru.store.logs import LogRecord
 
 
@@ -31,29 +33,99 @@ class Unwind(BaseException):
 
 
 @dataclass(frozen=True, slots=True)
+class IsolatedTask:
+    """What a subprocess needs for one attempt of a checkpoint.
+
+    `target` with `root` names it for an import; `arguments` are encoded.
+    """
+
+    name: str
+    target: str
+    root: str | None
+    arguments: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class CallRequest:
-    """One checkpoint call a flow makes; the digest is of its bound arguments."""
+    """One checkpoint call a flow makes; `run` runs its code, and may give a coroutine.
+
+    `dump` and `load` are between its result and the record (`load` gets the call's id too),
+    `adapt` makes an override's record one of the declared type. Where `cache` says nothing, the
+    flow does.
+    """
 
     name: str
     type: str | None
-    inputs_digest: bytes
-    inputs_shown: str
-    run: Callable[[], Any]
-    returns: DeclaredTypes
-    returns_annotation: Callable[[], Any]
+    digest: bytes
+    shown: str
     policy: RetryPolicy
+    run: Callable[[], Any]
+    dump: Callable[[Any], bytes]
+    load: Callable[[bytes, str], Any]
+    adapt: Callable[[bytes, str], bytes]
+    is_async: bool = False
+    isolated: IsolatedTask | None = None
+    cache: bool | None = None
+    cache_key: Callable[[], bytes] = bytes
+    kind: CallKind = "checkpoint"
 
 
 @dataclass(frozen=True, slots=True)
 class WaitRequest:
-    """One question a flow asks; `parse` gives the declared type or raises `ValueError`."""
+    """One question a flow asks; `load` gives the declared type or raises `ValueError`."""
 
     name: str
+    digest: bytes
+    shown: str
     question: str | None
     schema: dict[str, Any] | None
     metadata: dict[str, Any]
     timeout: float
-    parse: Callable[[bytes], Any]
+    load: Callable[[bytes, str], Any]
+    kind: CallKind = "wait"
+    is_async: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SleepRequest:
+    """A durable pause of the flow, in seconds; `timeout` is how long a process is held for it."""
+
+    name: str
+    digest: bytes
+    shown: str
+    seconds: float
+    timeout: float
+    kind: CallKind = "sleep"
+    is_async: bool = True
+
+    @staticmethod
+    def load(data: bytes, call: str) -> None:
+        """A pause has no value."""
+
+
+class ChildRun(Protocol):
+    """A child execution and how it is driven; what it does is in the flow's own terms."""
+
+    def create(self, conn: Transaction, parent_exec_id: str) -> str: ...
+    def drive(self) -> None: ...
+    def attach(self, exec_id: str, *, retry: bool) -> bool: ...
+    def on_end(self, callback: Callable[[], None]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRequest:
+    """A flow that a flow runs."""
+
+    name: str
+    digest: bytes
+    shown: str
+    run: ChildRun
+    load: Callable[[bytes, str], Any]
+    kind: CallKind = "flow"
+    is_async: bool = True
+
+
+Request: TypeAlias = CallRequest | WaitRequest | SleepRequest | ChildRequest
 
 
 @dataclass(slots=True)
@@ -66,24 +138,38 @@ class CallScope:
     started_at: int
     metadata: dict[str, Any] = field(default_factory=dict)
     artifacts: list[NewArtifact] = field(default_factory=list)
+    is_abandoned: bool = False
+
+    def add_metadata(self, metadata: dict[str, Any]) -> None:
+        """Take in metadata for the attempt."""
+        merge_metadata(self.metadata, metadata)
+
+    def add_artifact(self, artifact: NewArtifact) -> None:
+        """Take in a value the attempt saves."""
+        self.artifacts.append(artifact)
 
 
-class Outcome(Protocol):
-    """A submitted call that may still be running."""
-
-    def result(self, timeout: float | None = None) -> Any: ...
-    def exception(self, timeout: float | None = None) -> BaseException | None: ...
-    def done(self) -> bool: ...
+@contextlib.contextmanager
+def calling(scope: CallScope) -> Iterator[None]:
+    """While a checkpoint's code runs here."""
+    token = current_call.set(scope)
+    try:
+        yield
+    finally:
+        current_call.reset(token)
 
 
 class Driver(Protocol):
-    """What drives the flow that is running here."""
+    """What drives the flow that is running here; in an async flow `call` gives a coroutine."""
+
+    store: Store
 
     @property
     def exec_id(self) -> str: ...
-    def call(self, request: CallRequest) -> Any: ...
-    def submit(self, request: CallRequest) -> Outcome: ...
-    def ask(self, request: WaitRequest) -> Any: ...
+    def call(self, request: Request) -> Any: ...
+    def submit(self, requests: Sequence[CallRequest], *, max_workers: int | None) -> list[Any]: ...
+    def start_child(self, request: ChildRequest) -> Any: ...
+    def outcome(self, child: Any) -> Any: ...
     def merge_metadata(self, metadata: dict[str, Any]) -> None: ...
     def line(self, record: LogRecord) -> None: ...
     def read_named(self, exec_id: str, name: str) -> bytes: ...
@@ -117,6 +203,11 @@ def in_checkpoint(what: str) -> tuple[Driver, CallScope]:
     driver, call = current_driver.get(), current_call.get()
     if driver is None or call is None:
         raise KitaruContextError(f"{what} works inside a running @checkpoint only. Call it there.")
+    if call.is_abandoned:
+        raise KitaruContextError(
+            f"{what} comes too late: attempt {call.attempt} of {call.exec_id}/{call.call_id} was "
+            "over its time, and nothing more of it is recorded."
+        )
     return driver, call
 
 
@@ -131,7 +222,7 @@ def refuse_in_import(what: str) -> None:
 
 
 def refuse_nested(what: str) -> None:
-    """Refuse to start an execution from inside another, or while a target is imported."""
+    """Refuse to start what cannot be a child from inside a flow, or while a target is imported."""
     refuse_in_import(what)
     driver = current_driver.get()
     if driver is not None:

@@ -18,7 +18,6 @@ from kitaru.errors import (
     KitaruBackendError,
     KitaruCorruptionError,
     KitaruDivergenceError,
-    KitaruError,
     KitaruLeaseError,
 )
 from kitaru.ledger import Ledger
@@ -36,19 +35,18 @@ class Course:
     def stop(self) -> None:
         """Leave the execution resumable at its next durable call."""
         self._stopping = True
-        self.ledger.interrupt.set()
+        self.ledger.disturb()
 
-    def fault(self, error: KitaruError) -> None:
-        """End the drive at its next durable call, from outside."""
+    def end(self, unwind: Unwind) -> Unwind:
+        """End the drive at its next durable call; the first reason stays."""
         with self._lock:
-            self.halted = self.halted or Unwind("broken", error)
-        self.ledger.interrupt.set()
+            self.halted = halted = self.halted or unwind
+        self.ledger.disturb()
+        return halted
 
     def halt(self, unwind: Unwind) -> NoReturn:
-        """End the drive from inside a durable call; the first reason stays."""
-        with self._lock:
-            self.halted = self.halted or unwind
-        raise self.halted
+        """The same from inside a durable call."""
+        raise self.end(unwind)
 
     def check(self) -> None:
         """Leave the flow if the drive is over."""

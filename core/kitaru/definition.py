@@ -9,18 +9,17 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kitaru import codec, ids
-from kitaru.retry import RetryPolicy
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a flow's code is; `target` is `None` where no other process could find it.
+    """Where a function's code is; `target` is `None` where no other process could find it.
 
     `module` names it in ids, `root` is the folder its import starts from, `problem` says why it
     cannot be found again.
@@ -33,17 +32,17 @@ class Target:
     problem: str | None = None
 
 
-def describe(fn: Callable[..., Any]) -> Target:
-    """The target of a flow's function."""
+def describe(fn: Callable[..., Any], *, what: str = "flow") -> Target:
+    """The target of a function that was made a flow (or `what` it was made)."""
     digest = _source_digest(fn)
     module = sys.modules.get(fn.__module__)
     file = getattr(module, "__file__", None)
     name = fn.__module__
     if "<locals>" in fn.__qualname__ or "<lambda>" in fn.__qualname__:
-        problem = f"flow {fn.__qualname__} is defined inside a function; move it to module level"
+        problem = f"{what} {fn.__qualname__} is defined inside a function; move it to module level"
         return Target(None, name, None, digest, problem)
     if file is None:
-        problem = f"flow {fn.__qualname__} was defined interactively; put it in a .py file"
+        problem = f"{what} {fn.__qualname__} was defined interactively; put it in a .py file"
         return Target(None, name, None, digest, problem)
     path = Path(file).resolve()
     if name == "__main__" or getattr(module, "__kitaru_path__", None):
@@ -65,12 +64,23 @@ def _source_digest(fn: Callable[..., Any]) -> str:
 
 @dataclass(frozen=True)
 class FlowDefinition:
-    """A flow's function with its options."""
+    """A flow's function with its options.
+
+    `options` are the settings its `@flow` names, `run_options` those of its next runs; `timeout`
+    is in seconds.
+    """
 
     fn: Callable[..., Any]
     name: str
-    policy: RetryPolicy
-    tags: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    run_options: Mapping[str, Any] = field(default_factory=dict)
+    timeout: float | None = None
+    tags: tuple[str, ...] = ()
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it is an `async def`."""
+        return inspect.iscoroutinefunction(self.fn)
 
     @functools.cached_property
     def target(self) -> Target:

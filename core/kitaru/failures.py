@@ -21,10 +21,17 @@ from typing import Any
 from kitaru import codec, config
 from kitaru.errors import (
     FailureOrigin,
+    KitaruDivergenceError,
     KitaruError,
+    KitaruExecutionError,
     KitaruUserCodeError,
 )
+from kitaru.models import Execution, ExecutionStatus
 
+_ERRORS: dict[FailureOrigin, type[KitaruExecutionError]] = {
+    FailureOrigin.USER_CODE: KitaruUserCodeError,
+    FailureOrigin.DIVERGENCE: KitaruDivergenceError,
+}
 _PACKAGE = str(Path(__file__).parent) + os.sep
 
 
@@ -47,15 +54,34 @@ def describe(exc: BaseException, *, origin: FailureOrigin | None = None) -> dict
 
 def rebuild(failure: dict[str, Any], *, call: str) -> Exception:
     """The exception a recorded failure stands for."""
+    origin = FailureOrigin(failure["origin"])
     recorded = failure.get("exception")
     if recorded is not None:
         # Its class may be of another version by now, and refuse.
         with contextlib.suppress(Exception):
             return _restore(recorded)
-    return KitaruUserCodeError(
+    child = failure.get("exec_id")
+    cls = KitaruUserCodeError if child is None else _ERRORS.get(origin, KitaruExecutionError)
+    return cls(
         f"{call} failed: {failure['message']}",
-        exec_id=call.partition("/")[0],
-        failure_origin=FailureOrigin(failure["origin"]),
+        exec_id=child or call.partition("/")[0],
+        failure_origin=origin,
+    )
+
+
+def ended(execution: Execution, *, parent: str | None = None) -> KitaruExecutionError:
+    """The error for an execution that has ended without a result; `parent` is who started it."""
+    failure = execution.failure
+    origin = failure.origin if failure else FailureOrigin.UNKNOWN
+    child = f" (child of {parent})" if parent else ""
+    message = f"Execution {execution.exec_id}{child} is {execution.status}"
+    if failure is not None:
+        message += f": {failure.message}"
+    if execution.status is ExecutionStatus.FAILED:
+        again = parent or execution.exec_id
+        message += f"\nRun what failed again with `kitaru executions retry {again}`."
+    return _ERRORS.get(origin, KitaruExecutionError)(
+        message, exec_id=execution.exec_id, status=execution.status, failure_origin=origin
     )
 
 
@@ -94,7 +120,11 @@ def _restore(recorded: dict[str, Any]) -> Exception:
 
 def _class(name: str) -> type[Exception] | None:
     """The loaded class with this name, if there is exactly one."""
-    found = [cls for cls in _loaded(Exception) if _full_name(cls) == name]
+    loaded = [*_loaded(Exception)]
+    found = [cls for cls in loaded if _full_name(cls) == name]
+    if not found:  # a script of a package has the package's name where it is imported
+        scripts = [cls for cls in loaded if cls.__module__ == "__main__"]
+        found = [cls for cls in scripts if name.endswith(f".{_full_name(cls)}")]
     return found[0] if len(found) == 1 else None
 
 

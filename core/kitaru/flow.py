@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from kitaru import codec, config, context, inputs, launch, naming, redaction, retry, terminal
+from kitaru import (
+    codec,
+    config,
+    context,
+    inputs,
+    launch,
+    naming,
+    nested,
+    redaction,
+    retry,
+    settings,
+    terminal,
+)
 from kitaru.definition import FlowDefinition
 from kitaru.errors import KitaruUsageError
 from kitaru.handle import FlowHandle, drive_here
 from kitaru.store import open_store
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+T = TypeVar("T")
+
+_RUN_OPTIONS = ("retries", "cache", "stack")
 
 
 class Flow(Generic[P, R]):
@@ -38,17 +55,28 @@ class Flow(Generic[P, R]):
             f"`handle = {self.__name__}.run(…)` and take its result with `handle.wait()`."
         )
 
-    def run(self, *args: P.args, **kwargs: P.kwargs) -> FlowHandle[R]:
+    @overload
+    def run(
+        self: Flow[Q, Coroutine[Any, Any, T]], *args: Q.args, **kwargs: Q.kwargs
+    ) -> FlowHandle[T]: ...
+    @overload
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> FlowHandle[R]: ...
+    def run(self, *args: Any, **kwargs: Any) -> Any:
         """Start an execution on a thread of its own, and return its handle at once.
+
+        In a flow's body it starts a child execution: recorded with the flow's call, started once
+        however often the flow is driven, and cancelled with it.
 
         Args:
             args: the flow's inputs.
-            kwargs: the flow's inputs by name.
+            kwargs: the flow's inputs by name; `retries`, `cache` and `stack`, where the flow has
+                no such parameter, are options as in `with_options`.
 
         Raises:
-            KitaruUsageError: the inputs do not fit the flow's parameters, or a target's import
-                calls this.
-            KitaruContextError: a flow or a checkpoint calls this.
+            KitaruUsageError: the inputs do not fit the flow's parameters, an option or a setting
+                cannot be right, or a target's import calls this.
+            KitaruContextError: a checkpoint calls this.
+            KitaruStateError: the stack does not exist.
             KitaruSerializationError: an input cannot be recorded exactly.
 
         Example:
@@ -59,11 +87,15 @@ class Flow(Generic[P, R]):
             >>> greet.run(name="Ada").wait()
             'Hello, Ada'
         """
-        context.refuse_nested(f"Flow {self.name!r}")
-        arguments = inputs.bind(self.definition.fn, args, kwargs, name=self.name)
+        what = f"Flow {self.name!r}"
+        context.refuse_in_import(what)
+        flow, kwargs = _with_run_options(self.definition, kwargs)
+        arguments = inputs.bind(flow.fn, args, kwargs, name=self.name)
+        if context.current_driver.get() is not None:
+            return nested.run(context.in_flow(what), flow, arguments)
         store = open_store(config.find_home())
-        lease = launch.start(store, self.definition, arguments)
-        return drive_here(store, self.definition, lease, interactive=terminal.is_interactive())
+        lease = launch.start(store, flow, arguments)
+        return drive_here(store, flow, lease, interactive=terminal.is_interactive())
 
     def replay(
         self,
@@ -118,23 +150,45 @@ class Flow(Generic[P, R]):
         return drive_here(store, self.definition, lease, interactive=terminal.is_interactive())
 
     def with_options(
-        self, *, retries: int | None = None, tags: Sequence[str] | None = None
+        self,
+        *,
+        retries: int | None = None,
+        cache: bool | None = None,
+        stack: str | None = None,
+        timeout: float | None = None,
+        tags: Sequence[str] | None = None,
     ) -> Flow[P, R]:
         """The same flow with other options for its next runs.
 
         Args:
             retries: how often a failed run is driven again.
+            cache: whether checkpoints may take the result of an earlier equal call.
+            stack: the stack to run on.
+            timeout: seconds that an execution may take.
             tags: words to find its executions by.
 
         Raises:
             KitaruUsageError: an option cannot be right.
+
+        Example:
+            >>> import kitaru
+            >>> @kitaru.flow
+            ... def report(day: str) -> str:
+            ...     return f"report of {day}"
+            >>> handle = report.with_options(tags=["nightly"]).run(day="Monday")
+            >>> handle.wait()
+            'report of Monday'
+            >>> kitaru.KitaruClient().executions.get(handle.exec_id).tags
+            ('nightly',)
         """
-        definition = self.definition
-        if retries is not None:
-            definition = replace(definition, policy=_policy(retries))
+        given = settings.checked("run", {"retries": retries, "cache": cache, "stack": stack})
+        flow = self.definition
+        flow = replace(flow, run_options={**flow.run_options, **given})
+        if timeout is not None:
+            flow = replace(flow, timeout=retry.timeout_seconds(timeout, owner="run"))
         if tags is not None:
-            definition = replace(definition, tags=_tags(tags))
-        return Flow(definition)
+            flow = replace(flow, tags=_tags(tags))
+        return Flow(flow)
 
     def __repr__(self) -> str:
         return f"<flow {self.name}>"
@@ -144,25 +198,40 @@ class Flow(Generic[P, R]):
 def flow(fn: Callable[P, R], /) -> Flow[P, R]: ...
 @overload
 def flow(
-    *, name: str | None = None, retries: int = 0, tags: Sequence[str] = ()
+    *,
+    name: str | None = None,
+    retries: int | None = None,
+    cache: bool | None = None,
+    stack: str | None = None,
+    timeout: float | None = None,
+    tags: Sequence[str] = (),
 ) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
 def flow(
     fn: Callable[..., Any] | None = None,
     /,
     *,
     name: str | None = None,
-    retries: int = 0,
+    retries: int | None = None,
+    cache: bool | None = None,
+    stack: str | None = None,
+    timeout: float | None = None,
     tags: Sequence[str] = (),
 ) -> Any:
     """Make a function a flow: the durable orchestration of checkpoints and waits.
 
+    An option that is not given is what `kitaru.configure`, `KITARU_*` or pyproject.toml say.
+
     Args:
         name: what its executions are listed under; the function's name by default.
         retries: how often a failed run is driven again; recorded checkpoints do not run again.
+        cache: whether checkpoints may take the result of an earlier equal call; off by default.
+        stack: the stack its executions run on.
+        timeout: seconds that an execution may take from its start (or from a retry) to its end,
+            waits included; then it fails.
         tags: words to find its executions by.
 
     Raises:
-        KitaruUsageError: an option cannot be right, or it is not a plain function.
+        KitaruUsageError: an option cannot be right, or it is no function that can be recorded.
 
     Example:
         >>> import kitaru
@@ -172,23 +241,32 @@ def flow(
         >>> report.run(day="Monday").wait()
         'report of Monday'
     """
-    policy, checked_tags = _policy(retries), _tags(tags)
+    options = settings.checked("@flow", {"retries": retries, "cache": cache, "stack": stack})
+    seconds = retry.timeout_seconds(timeout, owner="@flow")
+    checked_tags = _tags(tags)
 
     def decorate(function: Callable[..., Any]) -> Flow[..., Any]:
         full_name = naming.of_function(function, name, what="flow")
-        naming.refuse_async(function, what="flow")
-        return Flow(FlowDefinition(function, full_name, policy, checked_tags))
+        naming.refuse_generators(function, what="flow")
+        definition = FlowDefinition(
+            function, full_name, options=options, timeout=seconds, tags=checked_tags
+        )
+        return Flow(definition)
 
     return decorate if fn is None else decorate(fn)
 
 
-def _policy(retries: int) -> retry.RetryPolicy:
-    return retry.policy(
-        retries=retries,
-        delay=config.RETRY_DELAY_SECONDS,
-        backoff=config.RETRY_BACKOFF,
-        owner="@flow",
-    )
+def _with_run_options(
+    flow: FlowDefinition, kwargs: dict[str, Any]
+) -> tuple[FlowDefinition, dict[str, Any]]:
+    """What of a run's keywords are options, because the flow has no parameter of that name."""
+    parameters = inspect.signature(flow.fn).parameters
+    names = [name for name in _RUN_OPTIONS if name in kwargs and name not in parameters]
+    if not names or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return flow, kwargs
+    given = settings.checked("run", {name: kwargs[name] for name in names})
+    rest = {name: value for name, value in kwargs.items() if name not in names}
+    return replace(flow, run_options={**flow.run_options, **given}), rest
 
 
 def _tags(tags: object) -> tuple[str, ...]:

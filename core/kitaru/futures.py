@@ -3,41 +3,71 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast
+
+from kitaru.effects import Recorded
+from kitaru.errors import KitaruUsageError
 
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """How a call ended: its encoded result, or its stored failure and the exception behind it."""
-
-    result: bytes | None = None
-    failure: dict[str, Any] | None = None
-    cause: BaseException | None = None
-
-
 class CheckpointFuture(Generic[R]):
-    """A checkpoint call that was submitted and may still be running.
+    """A checkpoint call that was submitted and may still be running; awaitable in an async flow.
 
     Args:
         call_id: the call's id in its execution.
         deliver: turns what was recorded into the value, or raises.
+        call_off: records that the call was cancelled before it ran.
+        interrupt: stops the running call, and returns whether that is possible.
+        awaits: how an async flow waits for the call.
     """
 
-    def __init__(self, call_id: str, deliver: Callable[[Recorded], Any]) -> None:
+    def __init__(
+        self,
+        call_id: str,
+        *,
+        deliver: Callable[[Recorded], Any],
+        call_off: Callable[[], Recorded],
+        interrupt: Callable[[], bool] = lambda: False,
+        awaits: Callable[[CheckpointFuture[Any]], Awaitable[Any]] | None = None,
+    ) -> None:
         self.call_id = call_id
+        self.observed = False
         self._deliver = deliver
+        self._call_off = call_off
+        self._interrupt = interrupt
+        self._awaits = awaits
+        self._lock = threading.Lock()
+        self._started = False
         self._ended = threading.Event()
         self._recorded: Recorded | None = None
         self._unwind: BaseException | None = None
-        self.observed = False
+        self._callbacks: list[Callable[[], None]] = []
 
     def done(self) -> bool:
         """Whether the call has ended."""
         return self._ended.is_set()
+
+    def cancelled(self) -> bool:
+        """Whether the call was cancelled."""
+        return self._recorded is not None and self._recorded.is_cancelled
+
+    def cancel(self) -> bool:
+        """Call the checkpoint off, if it has not started or can be stopped; it is recorded.
+
+        Coroutines and isolated checkpoints can be stopped at any time, plain functions only
+        before they start. What was cancelled raises `CancelledError` where its result is asked
+        for, and runs again only when the whole execution fails and is retried.
+
+        Returns:
+            Whether the call was cancelled; in an async flow, whether it was asked to stop.
+        """
+        if self.start():
+            self.settle(self._call_off())
+        elif not self.done():
+            return self._interrupt()
+        return self.cancelled()
 
     def result(self, timeout: float | None = None) -> R:
         """The call's value, when it has ended; raises what the checkpoint raised.
@@ -47,13 +77,11 @@ class CheckpointFuture(Generic[R]):
 
         Raises:
             TimeoutError: it has not ended in time.
+            CancelledError: it was cancelled (`concurrent.futures.CancelledError`).
+            KitaruUsageError: the result must be awaited here.
         """
         self._wait(timeout)
-        self.observed = True
-        if self._unwind is not None:
-            raise self._unwind
-        assert self._recorded is not None
-        return cast(R, self._deliver(self._recorded))
+        return self.outcome()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the checkpoint raised, when it has ended; `None` for a result.
@@ -63,27 +91,85 @@ class CheckpointFuture(Generic[R]):
 
         Raises:
             TimeoutError: it has not ended in time.
+            CancelledError: it was cancelled.
         """
+        from concurrent.futures import CancelledError
+
         self._wait(timeout)
         try:
-            self.result()
+            self.outcome()
+        except CancelledError:
+            raise
         except Exception as exc:  # of user code's, a TimeoutError too
             return exc
         return None
 
+    def __await__(self) -> Generator[Any, Any, R]:
+        if self._awaits is None:
+            raise KitaruUsageError(
+                f"Call {self.call_id!r} is awaited in a flow that is no `async def`; "
+                "take its value with .result()."
+            )
+        return self._awaits(self).__await__()
+
     def _wait(self, timeout: float | None) -> None:
+        if self._awaits is not None and not self.done():
+            raise KitaruUsageError(
+                f"Call {self.call_id!r} has not ended, and waiting for it here would stop the "
+                "async flow that it is part of; `await` it."
+            )
         if not self._ended.wait(timeout):
             raise TimeoutError(f"Call {self.call_id!r} has not ended after {timeout} seconds.")
 
+    # --- for the driver ----------------------------------------------------------------------
+
+    def start(self) -> bool:
+        """The call is to run now; whether it may, for it may have been cancelled."""
+        with self._lock:
+            first, self._started = not self._started, True
+        return first
+
     def settle(self, recorded: Recorded) -> None:
-        """The call has ended; for its driver."""
+        """The call has ended."""
         self._recorded = recorded
-        self._ended.set()
+        self._end()
 
     def abandon(self, unwind: BaseException) -> None:
-        """The call's drive is over before it ended; for its driver."""
+        """The call's drive is over before it ended."""
         self._unwind = unwind
-        self._ended.set()
+        self._end()
+
+    def _end(self) -> None:
+        with self._lock:
+            self._ended.set()
+        for callback in self._callbacks:
+            callback()
+
+    def wait_cancelled(self) -> bool:
+        """Wait for the end of a call that was interrupted; whether that cancelled it."""
+        self._ended.wait()
+        return self.cancelled()
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Call this once the call has ended, from whatever thread ends it."""
+        with self._lock:
+            if not self._ended.is_set():
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def outcome(self) -> R:
+        """The value of a call that has ended."""
+        self.observed = True
+        if self._unwind is not None:
+            raise self._unwind
+        assert self._recorded is not None
+        return cast(R, self._deliver(self._recorded))
+
+    @property
+    def order(self) -> int | None:
+        """The ended call's place among all that have ended."""
+        return self._recorded.order if self._recorded else None
 
     @property
     def failed(self) -> bool:
@@ -92,7 +178,10 @@ class CheckpointFuture(Generic[R]):
 
 
 class CheckpointGroup(Generic[R]):
-    """The futures of one `map`, in the order of its items."""
+    """The futures of one `map` or `product`, in the order of its items.
+
+    In an async flow it is awaited for the list of all values.
+    """
 
     def __init__(self, futures: Sequence[CheckpointFuture[R]]) -> None:
         self._futures = tuple(futures)
@@ -117,13 +206,37 @@ class CheckpointGroup(Generic[R]):
             return_exceptions: put exceptions in the list instead of raising the first.
         """
         outcomes: list[Any] = []
-        first: Exception | None = None
         for future in self._futures:
             try:
                 outcomes.append(future.result())
             except Exception as exc:  # of user code's; raised when all have ended
-                first = first or exc
-                outcomes.append(exc)
-        if first is not None and not return_exceptions:
-            raise first
-        return outcomes
+                outcomes.append(_Raised(exc))
+        return _values(outcomes, return_exceptions)
+
+    def __await__(self) -> Generator[Any, Any, list[R]]:
+        outcomes: list[Any] = []
+        for future in self._futures:
+            try:
+                outcomes.append((yield from future.__await__()))
+            except Exception as exc:  # of user code's; raised when all have ended
+                outcomes.append(_Raised(exc))
+        return _values(outcomes, return_exceptions=False)
+
+    def cancel(self) -> None:
+        """Call off whatever has not ended and can be stopped."""
+        for future in self._futures:
+            future.cancel()
+
+
+class _Raised:
+    """An exception in a value's place."""
+
+    def __init__(self, exc: Exception) -> None:
+        self.exc = exc
+
+
+def _values(outcomes: list[Any], return_exceptions: bool) -> list[Any]:
+    raised = [each.exc for each in outcomes if isinstance(each, _Raised)]
+    if raised and not return_exceptions:
+        raise raised[0]
+    return [each.exc if isinstance(each, _Raised) else each for each in outcomes]

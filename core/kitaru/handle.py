@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar, cast
 
-from kitaru import clock, codec, config, launch
+from kitaru import clock, codec, config, exits, failures, launch
 from kitaru.definition import FlowDefinition
-from kitaru.errors import (
-    FailureOrigin,
-    KitaruDivergenceError,
-    KitaruError,
-    KitaruExecutionError,
-    KitaruRuntimeError,
-    KitaruStateError,
-    KitaruUserCodeError,
-)
+from kitaru.errors import KitaruRuntimeError, KitaruStateError
 from kitaru.models import Execution, ExecutionStatus
 from kitaru.runtime import Driver
 from kitaru.store import Lease, Store, executions
 from kitaru.store.executions import Row
 
 R = TypeVar("R")
-
-_ERRORS: dict[FailureOrigin, type[KitaruExecutionError]] = {
-    FailureOrigin.USER_CODE: KitaruUserCodeError,
-    FailureOrigin.DIVERGENCE: KitaruDivergenceError,
-}
 
 
 class FlowHandle(Generic[R]):
@@ -68,7 +57,7 @@ class FlowHandle(Generic[R]):
         return self._outcome()
 
     def wait(self, timeout: float | None = None) -> R:
-        """Block until the execution ends, and return its result.
+        """Block until the execution ends, and return its result; async code awaits the handle.
 
         Args:
             timeout: seconds to block at most; without end by default.
@@ -97,6 +86,26 @@ class FlowHandle(Generic[R]):
                 raise TimeoutError(f"Execution {self.exec_id} is still {row.status}.")
             clock.wait(_NEVER, config.TICK_SECONDS)
         return self._outcome()
+
+    def __await__(self) -> Generator[Any, Any, R]:
+        return self._awaited().__await__()
+
+    async def _awaited(self) -> R:
+        import asyncio
+
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def end() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody awaits any more
+                loop.call_soon_threadsafe(ended.set)
+
+        self.on_end(end)
+        await ended.wait()
+        return await asyncio.to_thread(self.wait)
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Call this once the drive in this process has ended, from whatever thread."""
+        self._driver.on_end(callback)
 
     def _follow(self, deadline: float | None) -> None:
         # In slices, so that Ctrl-C is noticed on every platform.
@@ -132,19 +141,7 @@ class FlowHandle(Generic[R]):
             types = codec.return_types(self._flow.fn)
             return cast(R, codec.decode(data, types=types, path="result"))
         ending = self._driver.ending
-        raise self._error(execution) from (ending.cause if ending else None)
-
-    def _error(self, execution: Execution) -> KitaruError:
-        failure = execution.failure
-        origin = failure.origin if failure else FailureOrigin.UNKNOWN
-        message = f"Execution {self.exec_id} is {execution.status}"
-        if failure is not None:
-            message += f": {failure.message}"
-        if execution.status is ExecutionStatus.FAILED:
-            message += f"\nRun what failed again with `kitaru executions retry {self.exec_id}`."
-        return _ERRORS.get(origin, KitaruExecutionError)(
-            message, exec_id=self.exec_id, status=execution.status, failure_origin=origin
-        )
+        raise failures.ended(execution) from (ending.cause if ending else None)
 
     def __repr__(self) -> str:
         return f"<FlowHandle {self.exec_id}>"
@@ -157,9 +154,12 @@ def drive_here(
     store: Store, flow: FlowDefinition, lease: Lease, *, interactive: bool
 ) -> FlowHandle[Any]:
     """Drive an execution on a thread of its own, and return its handle at once."""
+    exits.install()
     driver = launch.driver(store, flow, lease, interactive=interactive)
     try:
-        threading.Thread(target=driver.drive, name=f"kitaru-{lease.exec_id}").start()
+        # A daemon: `exits` says what becomes of it at the end of the process.
+        name = f"kitaru-{lease.exec_id}"
+        threading.Thread(target=driver.drive, name=name, daemon=True).start()
     except RuntimeError as exc:  # the system has no more threads
         driver.ledger.release()
         raise KitaruRuntimeError(

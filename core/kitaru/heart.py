@@ -1,7 +1,8 @@
 """One thread per process that looks after all running drives, a few times a second.
 
-It renews leases, records long calls as running, writes out lines of running calls, and notices
-cancellations and take-overs. It never decides anything: a drive whose tick cannot write is left
+It renews leases, records long calls as running, writes out lines of running calls, and tells
+drives what others have changed in the store: cancellations, take-overs, answers. It asks each
+store once for all its drives. It never decides anything: a drive whose tick cannot write is left
 to find out at its own next commit.
 """
 
@@ -12,13 +13,25 @@ from typing import Protocol
 
 from kitaru import clock, config
 from kitaru.errors import KitaruError
+from kitaru.store import Store
+from kitaru.store.leases import LeaseRow
 
 
 class Beating(Protocol):
-    """A drive that wants to be ticked."""
+    """A drive that wants to be ticked; one that `rests` waits for a change in the store."""
 
+    exec_id: str
+    store: Store
+    execution: int
+    ended: threading.Event
+
+    @property
+    def rests(self) -> bool: ...
     def tick(self) -> None: ...
+    def notice(self, lease: LeaseRow | None, *, answered: bool) -> None: ...
     def fault(self, exc: Exception) -> None: ...
+    def stop(self) -> None: ...
+    def let_go(self) -> None: ...
 
 
 class Heart:
@@ -27,6 +40,7 @@ class Heart:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._drives: set[Beating] = set()
+        self._seen: dict[Store, int] = {}
         self._changed = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -34,6 +48,7 @@ class Heart:
         """Start ticking a drive."""
         with self._lock:
             self._drives.add(drive)
+            self._seen.pop(drive.store, None)  # what it has missed so far is news to it
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._beat, name="kitaru-heart", daemon=True)
                 self._thread.start()
@@ -43,24 +58,53 @@ class Heart:
         with self._lock:
             self._drives.discard(drive)
 
+    def drives(self) -> list[Beating]:
+        """All that run now."""
+        with self._lock:
+            return list(self._drives)
+
     def _beat(self) -> None:
+        ticked = clock.monotonic()
         while True:
-            clock.wait(self._changed, config.TICK_SECONDS)
+            rests = any(drive.rests for drive in self.drives())
+            clock.wait(self._changed, config.POLL_SECONDS if rests else config.TICK_SECONDS)
             with self._lock:
                 drives = list(self._drives)
                 if not drives:
                     self._thread = None
+                    self._seen.clear()
                     return
-            for drive in drives:
-                try:
-                    drive.tick()
-                except KitaruError:
-                    # Nothing is lost: what was to be written is kept, and the drive meets the
-                    # same error at its next commit, where it ends with it.
-                    continue
-                except Exception as exc:  # a fault in one drive must not stop the others' beat
-                    self.remove(drive)
-                    drive.fault(exc)
+            for store in {drive.store for drive in drives}:
+                self._tell(store, [drive for drive in drives if drive.store is store])
+            if clock.monotonic() - ticked >= config.TICK_SECONDS:
+                ticked = clock.monotonic()
+                for drive in drives:
+                    self._tick(drive)
+
+    def _tell(self, store: Store, drives: list[Beating]) -> None:
+        """Tell drives what has changed, if anything has."""
+        try:
+            version = store.version()
+            if self._seen.get(store) == version:
+                return
+            held, answered = store.news([drive.execution for drive in drives])
+        except KitaruError:
+            # A store that cannot be read is met by each drive at its own next call.
+            return
+        self._seen[store] = version
+        for drive in drives:
+            drive.notice(held.get(drive.execution), answered=drive.execution in answered)
+
+    def _tick(self, drive: Beating) -> None:
+        try:
+            drive.tick()
+        except KitaruError:
+            # Nothing is lost: what was to be written is kept, and the drive meets the same
+            # error at its next commit, where it ends with it.
+            return
+        except Exception as exc:  # a fault in one drive must not stop the others' beat
+            self.remove(drive)
+            drive.fault(exc)
 
 
 heart = Heart()

@@ -41,8 +41,14 @@ def flow_id(module: str, name: str) -> str:
     return FLOW_PREFIX + hashlib.blake2b(f"{module}:{name}".encode(), digest_size=6).hexdigest()
 
 
-def call_id(name: str, count: int) -> str:
-    """The id of the `count`-th call of this name (1-based) in an execution."""
+def call_id(name: str, count: int, *, lane: str = "") -> str:
+    """The id of the `count`-th call of this name (1-based) that the flow's body makes.
+
+    In a task of its own the task's number comes first: `research#2.1` is the first call of this
+    name that the second task makes, whatever the other tasks do meanwhile.
+    """
+    if lane:
+        return f"{name}#{lane}.{count}"
     return name if count == 1 else f"{name}#{count}"
 
 

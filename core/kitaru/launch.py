@@ -10,16 +10,26 @@ import inspect
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kitaru import clock, codec, ids, inputs, replay
+from kitaru import clock, codec, ids, inputs, replay, settings
 from kitaru.definition import FlowDefinition
 from kitaru.errors import KitaruStateError, KitaruUsageError
-from kitaru.models import ExecutionStatus, move
+from kitaru.models import CallStatus, ExecutionStatus, move
+from kitaru.retry import RetryPolicy
 from kitaru.runtime import Driver
-from kitaru.store import Lease, Store, Transaction, executions, journal, leases, logs, waits
+from kitaru.store import (
+    Lease,
+    Store,
+    Transaction,
+    executions,
+    journal,
+    leases,
+    logs,
+    stacks,
+    waits,
+)
 from kitaru.store.executions import NewExecution, Row
 from kitaru.store.logs import LogRecord
 from kitaru.version import VERSION
@@ -30,9 +40,21 @@ def start(store: Store, flow: FlowDefinition, arguments: Mapping[str, Any]) -> L
 
     Raises:
         KitaruSerializationError: an input cannot be recorded.
+        KitaruUsageError: a setting cannot be right.
+        KitaruStateError: the stack does not exist.
     """
-    data = codec.encode(dict(arguments), types=inputs.types(flow.fn), path="inputs")
-    return _create(store, _new(flow, data))
+    data = encoded(flow, arguments)
+    with store.write() as conn:
+        return create(conn, flow, data)
+
+
+def encoded(flow: FlowDefinition, arguments: Mapping[str, Any]) -> bytes:
+    """The record of a flow's inputs.
+
+    Raises:
+        KitaruSerializationError: an input cannot be recorded.
+    """
+    return codec.encode(dict(arguments), types=inputs.types(flow.fn), path="inputs")
 
 
 def start_replay(
@@ -51,9 +73,13 @@ def start_replay(
     recorded, _ = _recorded(store, flow, row.exec_id)
     kept = codec.decode(recorded, types=types, path="inputs")
     arguments = inputs.rebind(flow.fn, kept, flow_inputs, name=flow.name)
-    data = codec.encode(arguments, types=types, path="inputs")
-    new = _new(flow, data, original_exec_id=row.exec_id, plan=plan.dump())
-    return _create(store, new, copied=(row.id, plan.copied_before))
+    data = encoded(flow, arguments)
+    with store.write() as conn:
+        lease = create(conn, flow, data, original_exec_id=row.exec_id, plan=plan.dump())
+        journal.copy_calls(
+            conn, source=row.id, target=lease.execution, first=1, before=plan.copied_before
+        )
+    return lease
 
 
 def plan_replay(
@@ -88,18 +114,56 @@ def check_resume(conn: Transaction, exec_id: str) -> Row:
     """The execution, if `resume` is legal for it now."""
     row = executions.find(conn, exec_id)
     move("resume", exec_id=row.exec_id, status=row.status)
-    asked = waits.pending(conn, row.id, exec_id=row.exec_id)
-    if row.status is ExecutionStatus.WAITING and asked:
-        raise KitaruStateError(
-            f"Cannot resume execution {row.exec_id}: its wait {asked[0].name!r} has no answer yet. "
-            f"Answer it first: {input_line(row.exec_id, asked[0].name)}"
-        )
+    obstacle = _obstacle(conn, row) if row.status is ExecutionStatus.WAITING else None
+    if obstacle is not None:
+        raise KitaruStateError(f"Cannot resume execution {row.exec_id}: {obstacle}")
     if row.holder == "alive":
         raise KitaruStateError(
             f"Cannot resume execution {row.exec_id}: its runner is alive and goes on by itself. "
             f"`kitaru executions get {row.exec_id}` shows how far it is."
         )
     return row
+
+
+def _obstacle(conn: Transaction, row: Row) -> str | None:
+    """Why a waiting execution could do nothing if it went on now."""
+    if waits.closed(conn, [row.id]):
+        return None
+    asked = waits.pending(conn, row.id, exec_id=row.exec_id)
+    under_way = [
+        call
+        for call in journal.load(conn, row.id, exec_id=row.exec_id)
+        if call.status is CallStatus.RUNNING
+    ]
+    for call in under_way:
+        if call.due_at is not None and call.due_at <= clock.now_us():
+            return None
+        if call.kind == "checkpoint":
+            return None
+        if call.child_exec_id is not None and _can_go_on(conn, call.child_exec_id):
+            return None
+    if asked:
+        name = asked[0].name
+        line = input_line(row.exec_id, name)
+        return f"its wait {name!r} has no answer yet. Answer it first: {line}"
+    for call in under_way:
+        if call.child_exec_id is not None:
+            return (
+                f"it waits for its child {call.child_exec_id}, which waits itself. "
+                f"`kitaru executions get {call.child_exec_id}` shows for what."
+            )
+        if call.due_at is not None:
+            until = f"{clock.from_us(call.due_at):%F %T} UTC"
+            return f"it sleeps until {until}. Resume it then; `kitaru worker` does by itself."
+    return None
+
+
+def _can_go_on(conn: Transaction, exec_id: str) -> bool:
+    """Whether a child has ended, or can be driven on from here."""
+    row = executions.find(conn, exec_id)
+    if row.status is ExecutionStatus.WAITING and row.holder != "alive":
+        return _obstacle(conn, row) is None
+    return row.status.is_finished or row.holder != "alive"
 
 
 def retry(store: Store, flow: FlowDefinition, exec_id: str) -> Lease:
@@ -139,7 +203,8 @@ def driver(
         lease,
         body=body,
         returns=codec.return_types(flow.fn),
-        policy=replace(flow.policy, retries=retries),
+        policy=RetryPolicy(retries),
+        is_async=flow.is_async,
         interactive=interactive,
     )
 
@@ -174,43 +239,59 @@ def input_line(exec_id: str, wait: str) -> str:
     return f"kitaru executions input {exec_id} --wait {wait} --value '…'"
 
 
-def _new(flow: FlowDefinition, data: bytes, **replayed: Any) -> NewExecution:
-    target = flow.target
-    return NewExecution(
+def create(conn: Transaction, flow: FlowDefinition, data: bytes, **linked: Any) -> Lease:
+    """Record a new execution with its inputs, and take its lease; `linked` says to what."""
+    active = stacks.active(stacks.load(conn)).name
+    options = settings.resolve(
+        active_stack=active, flow_name=flow.name, flow=flow.options, run=flow.run_options
+    )
+    stack = stacks.find(conn, options.stack.value, source=options.stack.source).name
+    new = NewExecution(
         exec_id=ids.new_execution_id(),
         flow_id=flow.flow_id,
         flow_name=flow.name,
         inputs=data,
         tags=flow.tags,
-        spec={
-            "target": target.target,
-            "root": target.root,
-            "problem": target.problem,
-            "cwd": str(Path.cwd()),
-            "source_digest": target.source_digest,
-            "retries": flow.policy.retries,
-            "tags": list(flow.tags),
-            "stack": "local",
-            "python_version": platform.python_version(),
-            "kitaru_version": VERSION,
-        },
-        **replayed,
+        stack_name=stack,
+        spec=_spec(flow, options),
+        **linked,
     )
+    execution = executions.create(conn, new)
+    row = executions.at(conn, execution)
+    executions.advance(conn, row, "start")
+    _set_deadline(conn, row, flow.timeout)
+    return _lease(conn, row, verb="Started")
 
 
-def _create(store: Store, new: NewExecution, *, copied: tuple[int, int] | None = None) -> Lease:
-    with store.write() as conn:
-        execution = executions.create(conn, new)
-        if copied is not None:
-            source, before = copied
-            journal.copy_calls(conn, source=source, target=execution, first=1, before=before)
-        row = executions.at(conn, execution)
-        executions.advance(conn, row, "start")
-        return _lease(conn, row, verb="Started")
+def _spec(flow: FlowDefinition, options: settings.Settings) -> dict[str, Any]:
+    """What is fixed when an execution starts."""
+    target = flow.target
+    return {
+        "target": target.target,
+        "root": target.root,
+        "problem": target.problem,
+        "cwd": str(Path.cwd()),
+        "source_digest": target.source_digest,
+        "retries": options.retries.value,
+        "cache": options.cache.value,
+        "stack": options.stack.value,
+        "sources": {name: setting["source"] for name, setting in options.to_dict().items()},
+        "timeout": flow.timeout,
+        "tags": list(flow.tags),
+        "python_version": platform.python_version(),
+        "kitaru_version": VERSION,
+    }
+
+
+def _set_deadline(conn: Transaction, row: Row, timeout: float | None) -> None:
+    if timeout is not None:
+        executions.set_deadline(conn, row.id, clock.now_us() + round(timeout * 1_000_000))
 
 
 def _take(conn: Transaction, row: Row, *, action: str, flow: FlowDefinition) -> Lease:
     spec = executions.drive_data(conn, row.id)["spec"]
+    if action == "retry":
+        _set_deadline(conn, row, spec.get("timeout"))
     reason = None
     if spec["source_digest"] != flow.target.source_digest:
         reason = "The flow's source has changed since this execution started."

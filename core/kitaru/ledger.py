@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kitaru import config, context
 from kitaru.errors import KitaruLeaseError
 from kitaru.models import ExecutionStatus
-from kitaru.store import Lease, Store, Transaction, executions, leases, logs
+from kitaru.store import Lease, Store, Transaction, executions, journal, leases, logs
+from kitaru.store.leases import LeaseRow
 from kitaru.store.logs import LogRecord
 
 
 class Ledger:
     """The pen of one driver.
 
-    `interrupt` is set when the drive has to look up: cancelled, taken over, or asked to stop.
-    While the flow `repeats` what an earlier drive has recorded, lines of its body are kept back:
-    they are stored already, if the next call is a known one.
+    `interrupt` is set when the drive has to look up: cancelled, taken over, or asked to stop. The
+    first lines of the flow's body that a drive makes again are `repeated`: they are stored already.
     """
 
     def __init__(self, store: Store, lease: Lease, metadata: dict[str, Any]) -> None:
@@ -31,10 +31,11 @@ class Ledger:
         self.lease = lease
         self.exec_id = lease.exec_id
         self.interrupt = threading.Event()
+        self.on_interrupt: Callable[[], None] = lambda: None
         self.cancelled = False
         self.lost = False
         self._metadata = metadata
-        self.repeats = False
+        self._repeated = 0
         # Re-entrant: a finalizer that prints may run anywhere, also in here.
         self._lock = threading.RLock()
         self._lines: list[LogRecord] = []
@@ -43,20 +44,21 @@ class Ledger:
     def line(self, record: LogRecord) -> None:
         """Keep a line for the next commit."""
         with self._lock:
-            self._lines.append(record)
+            if record.call_id is None and self._repeated:
+                self._repeated -= 1
+            else:
+                self._lines.append(record)
 
-    def drop_body_lines(self) -> None:
-        """Forget lines of the flow's body that an earlier drive has already stored."""
-        with self._lock:
-            self._lines = [line for line in self._lines if line.call_id is not None]
+    def start_over(self) -> None:
+        """The flow is driven from its top: what its body has told so far it tells again."""
+        with self._lock, self.store.snapshot() as conn:
+            waiting = sum(line.call_id is None for line in self._lines)
+            self._repeated = logs.count_of_body(conn, self.lease.execution) + waiting
 
     def oldest_line(self) -> int | None:
         """When the oldest line to be written was made, in microseconds."""
         with self._lock:
-            return next((line.at for line in self._lines if not self._keeps_back(line)), None)
-
-    def _keeps_back(self, line: LogRecord) -> bool:
-        return self.repeats and line.call_id is None
+            return self._lines[0].at if self._lines else None
 
     def merge_metadata(self, metadata: dict[str, Any]) -> None:
         """Keep execution metadata for the next commit."""
@@ -72,40 +74,73 @@ class Ledger:
             KitaruLeaseError: another runner has taken over.
             KitaruBackendError: the store cannot be written; nothing was.
         """
+        with self._gathered() as begin, self.store.write() as conn:
+            begin(conn)
+            yield conn
+
+    def together(self, work: Callable[[Transaction], None], call_id: str | None = None) -> None:
+        """The same for one call's work, which may share its transaction with other calls'.
+
+        It takes along lines of this call and of the flow's body only: another call's belong to
+        that call's own commit.
+        """
+        with self._gathered(lambda line: line.call_id in (None, call_id)) as begin:
+
+            def part(conn: Transaction) -> None:
+                begin(conn)
+                work(conn)
+
+            self.store.together(part)
+
+    @contextlib.contextmanager
+    def _gathered(
+        self, takes: Callable[[LogRecord], bool] = lambda line: True
+    ) -> Iterator[Callable[[Transaction], None]]:
+        """What has gathered, as the start of a transaction; kept if that is not committed."""
         with self._lock:
-            lines = [line for line in self._lines if not self._keeps_back(line)]
-            self._lines = [line for line in self._lines if self._keeps_back(line)]
+            lines = [line for line in self._lines if takes(line)]
+            self._lines = [line for line in self._lines if not takes(line)]
             changed, self._metadata_changed = self._metadata_changed, False
+
+        def begin(conn: Transaction) -> None:
+            if leases.fence(conn, self.lease):
+                self._cancel()
+            if lines:
+                logs.add(conn, self.lease.execution, lines)
+            if changed:
+                executions.set_metadata(conn, self.lease.execution, self._metadata)
+
         try:
-            with self.store.fenced(self.lease) as (conn, cancel):
-                if cancel:
-                    self._cancel()
-                if lines:
-                    logs.add(conn, self.lease.execution, lines)
-                if changed:
-                    executions.set_metadata(conn, self.lease.execution, self._metadata)
-                yield conn
+            yield begin
         except BaseException as exc:
             with self._lock:
                 self._lines = lines + self._lines
                 self._metadata_changed = changed or self._metadata_changed
             if isinstance(exc, KitaruLeaseError):
                 self.lost = True
-                self.interrupt.set()
+                self.disturb()
             raise
 
     def look(self) -> None:
         """Notice a cancellation or a take-over; one look-up by key."""
-        row = self.store.lease_row(self.lease.execution)
+        self.notice(self.store.lease_row(self.lease.execution))
+
+    def notice(self, row: LeaseRow | None) -> None:
+        """The same from the lease's row, which somebody has read."""
         if row is None or row["epoch"] != self.lease.epoch:
             self.lost = True
-            self.interrupt.set()
+            self.disturb()
         elif row["cancel_requested"]:
             self._cancel()
 
     def _cancel(self) -> None:
         self.cancelled = True
+        self.disturb()
+
+    def disturb(self) -> None:
+        """Let the drive look up from whatever it waits for."""
         self.interrupt.set()
+        self.on_interrupt()
 
     def was_cancelled(self) -> bool:
         """After the lease was lost: whether it was to a cancellation."""
@@ -120,13 +155,13 @@ class Ledger:
         reason: str | None = None,
         result: bytes | None = None,
         failure: dict[str, Any] | None = None,
+        stops_children: bool = False,
     ) -> str:
         """End the drive: outcome, status and lease in one commit; a requested cancel wins.
 
         Returns:
             The action that was taken.
         """
-        self.repeats = False
         with self.commit() as conn:
             execution = self.lease.execution
             if self.cancelled and action != "cancel":
@@ -136,8 +171,11 @@ class Ledger:
                 executions.advance(conn, row, "continue")
                 row = executions.at(conn, execution)
             executions.set_outcome(conn, execution, result=result, failure=failure)
+            journal.cut_off(conn, execution)
             executions.advance(conn, row, action, reason=reason)
             leases.release(conn, execution)
+            for child in executions.children(conn, self.exec_id) if stops_children else ():
+                executions.stop(conn, child, reason=f"Cancelled with its parent {self.exec_id}.")
         return action
 
     def release(self) -> None:

@@ -40,12 +40,13 @@ class ExecutionStatus(StrEnum):
 
 
 class CallStatus(StrEnum):
-    """Where one durable call is; only completed and failed are records."""
+    """Where one durable call is; `cancelled` is one that the flow itself called off."""
 
     PENDING = "pending"
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 _S = ExecutionStatus
@@ -167,13 +168,23 @@ class ArtifactRef(Model):
     metadata: dict[str, Any]
     size: int
     created_at: datetime
-    _load: Callable[[str, Any], Any] | None = field(default=None, repr=False, compare=False)
+    _load: Callable[[str, Any, bool], Any] | None = field(default=None, repr=False, compare=False)
 
-    def load(self, as_type: Any = None) -> Any:
-        """The recorded value; `as_type` names the user's type it holds, if it holds one."""
+    def load(self, as_type: Any = None, *, allow_pickle: bool = False) -> Any:
+        """The recorded value.
+
+        Args:
+            as_type: the user's type it holds, if it holds one.
+            allow_pickle: whether to read a value that a checkpoint recorded with
+                `serializer="pickle"`, which runs whatever code its writer put there.
+
+        Raises:
+            KitaruSerializationError: the value needs a type that `as_type` does not name, or is a
+                pickle and `allow_pickle` is not given.
+        """
         if self._load is None:
             raise KitaruUsageError(f"Artifact {self.artifact_id} is not bound to a store.")
-        return self._load(self.artifact_id, as_type)
+        return self._load(self.artifact_id, as_type, allow_pickle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +231,15 @@ class LogEntry(Model):
     module: str | None = None
     filename: str | None = None
     lineno: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StackInfo(Model):
+    """A place where executions run; runs that name no other one use the active one."""
+
+    name: str
+    type: str
+    is_active: bool
 
 
 class Actions(Protocol):

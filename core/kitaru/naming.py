@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -37,21 +38,14 @@ def of_function(fn: Callable[..., Any], name: str | None, *, what: str) -> str:
     return checked(fn.__name__ if name is None else name, what=f"@{what}")
 
 
-def refuse_async(fn: Callable[..., Any], *, what: str) -> None:
-    """Refuse coroutine and generator functions, whose calls do not do their work.
+def refuse_generators(fn: Callable[..., Any], *, what: str) -> None:
+    """Refuse generator functions, whose calls do not do their work.
 
     Raises:
         KitaruUsageError: the function is one.
     """
-    import inspect
-
-    kinds = (
-        inspect.iscoroutinefunction,
-        inspect.isgeneratorfunction,
-        inspect.isasyncgenfunction,
-    )
-    if any(is_kind(fn) for is_kind in kinds):
+    if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
         raise KitaruUsageError(
-            f"@{what} {fn.__qualname__}: only plain functions can be recorded; "
-            "run the coroutine or collect the generator inside a plain function."
+            f"@{what} {fn.__qualname__}: a generator cannot be recorded; collect it in a list "
+            "inside a plain function or an `async def`."
         )

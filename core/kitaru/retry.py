@@ -1,4 +1,4 @@
-"""How long to pause before a checkpoint is tried again; pure."""
+"""When and how a failed attempt of a checkpoint is repeated, and how long one may take; pure."""
 
 from __future__ import annotations
 
@@ -7,16 +7,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kitaru import config
-from kitaru.errors import KitaruUsageError
+from kitaru.errors import (
+    KitaruContextError,
+    KitaruSerializationError,
+    KitaruUsageError,
+)
+
+#: Mistakes that a repetition cannot mend.
+FINAL = (KitaruContextError, KitaruSerializationError, KitaruUsageError)
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how fast a failed attempt is repeated; times in seconds."""
+    """How often, how fast and after what an attempt is repeated; times in seconds."""
 
     retries: int = 0
     delay: float = config.RETRY_DELAY_SECONDS
     backoff: float = config.RETRY_BACKOFF
+    timeout: float | None = None
+    retry_on: tuple[type[BaseException], ...] = (BaseException,)
+
+    def repeats(self, exc: BaseException, *, tried: int) -> bool:
+        """Whether another attempt follows one that raised, as the `tried`-th (1-based)."""
+        fits = isinstance(exc, self.retry_on) and not isinstance(exc, FINAL)
+        return tried <= self.retries and fits
 
     def pause(self, attempt: int, *, draw: Callable[[], float] = random.random) -> float:
         """Seconds to wait after the `attempt`-th failure (1-based).
@@ -29,16 +43,60 @@ class RetryPolicy:
         return min(grown, config.RETRY_DELAY_MAX_SECONDS) * (0.5 + draw() / 2)
 
 
-def policy(*, retries: object, delay: object, backoff: object, owner: str) -> RetryPolicy:
+def policy(
+    *,
+    retries: object,
+    delay: object = config.RETRY_DELAY_SECONDS,
+    backoff: object = config.RETRY_BACKOFF,
+    timeout: object = None,
+    retry_on: object = BaseException,
+    owner: str,
+) -> RetryPolicy:
     """A policy from a decorator's options.
 
     Raises:
-        KitaruUsageError: an option is not a number in its range.
+        KitaruUsageError: an option is not of its kind, or not in its range.
     """
     if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
         raise KitaruUsageError(f"{owner}: retries is {retries!r}; it must be a whole number >= 0.")
-    for name, value, least in (("retry_delay", delay, 0), ("retry_backoff", backoff, 1)):
-        number = not isinstance(value, bool) and isinstance(value, (int, float))
-        if not number or not least <= value < float("inf"):  # type: ignore[operator]
-            raise KitaruUsageError(f"{owner}: {name} is {value!r}; it must be a number >= {least}.")
-    return RetryPolicy(retries, float(delay), float(backoff))  # type: ignore[arg-type]
+    classes = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+    if not classes or not all(
+        isinstance(each, type) and issubclass(each, BaseException) for each in classes
+    ):
+        raise KitaruUsageError(
+            f"{owner}: retry_on is {retry_on!r:.80}; give exception classes, such as "
+            "(TimeoutError, ConnectionError)."
+        )
+    return RetryPolicy(
+        retries,
+        seconds(delay, what=f"{owner}: retry_delay"),
+        seconds(backoff, what=f"{owner}: retry_backoff", least=1),
+        timeout_seconds(timeout, owner=owner),
+        classes,
+    )
+
+
+def timeout_seconds(value: object, *, owner: str) -> float | None:
+    """A timeout option: seconds > 0, or `None` for no limit.
+
+    Raises:
+        KitaruUsageError: it is neither.
+    """
+    if value is None:
+        return None
+    number = seconds(value, what=f"{owner}: timeout")
+    if number == 0:
+        raise KitaruUsageError(f"{owner}: timeout is {value!r}; it must be more than 0 seconds.")
+    return number
+
+
+def seconds(value: object, *, what: str, least: float = 0) -> float:
+    """A finite number that is not below `least`.
+
+    Raises:
+        KitaruUsageError: it is no such number.
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not least <= value < float("inf"):  # type: ignore[operator]
+        raise KitaruUsageError(f"{what} is {value!r}; it must be a number >= {least}.")
+    return float(value)  # type: ignore[arg-type]

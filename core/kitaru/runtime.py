@@ -13,20 +13,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kitaru import attempts, capture, clock, codec, config, context, failures
+from kitaru import capture, clock, codec, config, context, failures
 from kitaru.calls import Calls
 from kitaru.context import Unwind
-from kitaru.errors import FailureOrigin, KitaruError, KitaruLeaseError, KitaruRuntimeError
+from kitaru.errors import (
+    FailureOrigin,
+    KitaruError,
+    KitaruExecutionError,
+    KitaruLeaseError,
+    KitaruRuntimeError,
+)
 from kitaru.heart import heart
 from kitaru.ledger import flush_due
-from kitaru.retry import RetryPolicy
-from kitaru.store import Lease, Store, journal
+from kitaru.retry import FINAL, RetryPolicy
+from kitaru.store import Lease, Store, journal, leases
+from kitaru.store.leases import LeaseRow
 
 #: Reasons to end a drive that make the execution fail, and whose fault that is.
 _ORIGINS = {
     "diverged": FailureOrigin.DIVERGENCE,
     "damaged": FailureOrigin.BACKEND,
     "refused": FailureOrigin.RUNTIME,
+    "timeout": FailureOrigin.RUNTIME,
 }
 
 
@@ -51,6 +59,7 @@ class Driver:
         body: the flow, bound to its inputs.
         returns: the user types its result may hold.
         policy: how often the whole flow is driven again after a failure.
+        is_async: whether the flow is an `async def`.
         interactive: whether waits are asked in the terminal.
     """
 
@@ -62,16 +71,20 @@ class Driver:
         body: Callable[[], Any],
         returns: codec.DeclaredTypes,
         policy: RetryPolicy,
+        is_async: bool = False,
         interactive: bool = False,
     ) -> None:
         self.exec_id = lease.exec_id
+        self.store = store
+        self.execution = lease.execution
         self.ended = threading.Event()
         self.ending: Ending | None = None
-        self._execution = lease.execution
+        self._on_end: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
         self._body = body
         self._returns = returns
         self._policy = policy
-        self._calls = Calls(store, lease, interactive=interactive)
+        self._calls = _calls(is_async)(store, lease, interactive=interactive)
         self.ledger = self._calls.ledger
         self._course = self._calls.course
         self._renewed = clock.monotonic()
@@ -80,6 +93,7 @@ class Driver:
         """Run the flow to its end, its next wait, or whatever stops it."""
         capture.install()
         context.current_driver.set(self._calls)
+        self._calls.start()
         heart.add(self)
         try:
             self.ending = self._drive()
@@ -87,11 +101,22 @@ class Driver:
             self.ending = self._finish_fault(self._fault(exc))
         finally:
             heart.remove(self)
-            self.ended.set()
+            with self._lock:
+                self.ended.set()
+            for callback in self._on_end:
+                callback()
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Call this once the drive has ended, from whatever thread."""
+        with self._lock:
+            if not self.ended.is_set():
+                self._on_end.append(callback)
+                return
+        callback()
 
     def fault(self, exc: Exception) -> None:
         """Something that must not happen did, outside of the drive's own thread."""
-        self._course.fault(self._fault(exc))
+        self._course.end(Unwind("broken", self._fault(exc)))
 
     def _fault(self, exc: BaseException) -> KitaruRuntimeError:
         error = KitaruRuntimeError(
@@ -112,6 +137,11 @@ class Driver:
         """Leave the execution resumable at its next durable call."""
         self._course.stop()
 
+    def let_go(self) -> None:
+        """Leave the execution resumable at once, whatever it does; nothing more is written."""
+        with contextlib.suppress(KitaruError), self.store.write() as conn:
+            leases.revoke(conn, self.execution)
+
     def _drive(self) -> Ending:
         tries = 0
         while True:
@@ -124,7 +154,7 @@ class Driver:
                 if self._course.halted is not None:
                     return self._end(self._course.halted)
                 tries += 1
-                if tries > self._policy.retries or isinstance(exc, attempts.FINAL):
+                if tries > self._policy.retries or isinstance(exc, FINAL):
                     return self._fail(exc)
             else:
                 note = self._calls.journal.unreached()
@@ -137,9 +167,10 @@ class Driver:
     def _run(self) -> bytes:
         """The flow's result, encoded."""
         with capture.lines():
-            value = self._body()
+            value = self._calls.run(self._body)
         self._calls.join()
         self._calls.raise_unobserved()
+        self._calls.finish_children()
         with self._course.guard():
             self._course.check()
             self._calls.journal.close()
@@ -149,7 +180,7 @@ class Driver:
         self._course.pause(self._policy.pause(tries))
         with self._course.guard():
             with self.ledger.commit() as conn:
-                journal.reopen_failed(conn, self._execution)
+                journal.reopen_failed(conn, self.execution)
             self._calls.start_over()
 
     def _end(self, unwind: Unwind) -> Ending:
@@ -168,7 +199,9 @@ class Driver:
 
     def _fail(self, exc: BaseException, origin: FailureOrigin | None = None) -> Ending:
         failure = failures.describe(exc, origin=origin)
-        return self._finish("fail", cause=exc, reason=failure["message"], failure=failure)
+        late = self._course.halted is not None and self._course.halted.why == "timeout"
+        outcome = {"reason": failure["message"], "failure": failure, "stops_children": late}
+        return self._finish("fail", cause=exc, **outcome)
 
     def _finish(self, action: str, cause: BaseException | None = None, **outcome: Any) -> Ending:
         """Record the end; where that fails, the execution is left for another drive."""
@@ -189,13 +222,22 @@ class Driver:
             return Ending("broken", exc)
         return Ending("cancel") if cancelled else Ending("lost", error)
 
+    @property
+    def rests(self) -> bool:
+        """Whether a call waits for a change in the store."""
+        return self._calls.rests
+
+    def notice(self, lease: LeaseRow | None, *, answered: bool) -> None:
+        """Something has changed in the store."""
+        self._calls.notice(lease, answered=answered)
+
     def tick(self) -> None:
-        """Look after the drive: renew the lease, show long calls, write out old lines."""
-        self.ledger.look()
+        """Look after the drive: its deadline, its lease, long calls, old lines."""
         now = clock.monotonic()
         running = self._calls.running
         overdue = running.overdue(now)
         renew = now - self._renewed >= config.LEASE_RENEW_SECONDS
+        self._check_deadline()
         if not (overdue or renew or flush_due(self.ledger, clock.now_us())):
             return
         with self.ledger.commit() as conn:
@@ -203,7 +245,26 @@ class Driver:
             for call in overdue:
                 # Under the write lock a call is either still running here, or recorded.
                 if running.has(call):
-                    journal.put(conn, self._execution, call.record())
+                    journal.put(conn, self.execution, call.record())
         for call in overdue:
             call.shown = True
         self._renewed = now
+
+    def _check_deadline(self) -> None:
+        deadline = self._calls.deadline
+        if deadline is not None and clock.now_us() >= deadline and self._course.halted is None:
+            error = KitaruExecutionError(
+                f"Execution {self.exec_id} has not ended by {clock.from_us(deadline):%F %T} UTC, "
+                "the timeout of its flow. `retry` gives it the same time again.",
+                exec_id=self.exec_id,
+                failure_origin=FailureOrigin.RUNTIME,
+            )
+            self._course.end(Unwind("timeout", error))
+
+
+def _calls(is_async: bool) -> type[Calls]:
+    if not is_async:
+        return Calls
+    from kitaru.tasks import TaskCalls  # brings asyncio, which most flows do without
+
+    return TaskCalls

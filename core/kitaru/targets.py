@@ -1,7 +1,7 @@
-"""From a target, `module:flow` or `path.py:flow`, to its flow.
+"""From a target, `module:name` or `path.py:name`, to the flow or checkpoint it names.
 
-What a target names must be a flow; importing its module is the only effect. `definition` goes
-the other way.
+What a target names must be of the kind that is looked for; importing its module is the only
+effect. `definition` goes the other way.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from kitaru import codec, context
 from kitaru.errors import KitaruUsageError
-from kitaru.flow import Flow
+
+T = TypeVar("T")
 
 
 def load(target: str, *, root: str | None = None) -> Any:
@@ -29,10 +30,27 @@ def load(target: str, *, root: str | None = None) -> Any:
     Raises:
         KitaruUsageError: the target is malformed, cannot be imported, or names no flow.
     """
+    from kitaru.flow import Flow  # here: a process that finds a checkpoint can do without
+
+    return find(target, root=root, kind=Flow)
+
+
+def find(target: str, *, root: str | None = None, kind: type[T]) -> T:
+    """Import a target and return what it names.
+
+    Args:
+        target: `module:name` or `path.py:name`; a relative path starts from `root`.
+        root: a folder to import from, first of all; the working directory by default.
+        kind: the class of what is looked for, `Flow` or `Checkpoint`.
+
+    Raises:
+        KitaruUsageError: the target is malformed, cannot be imported, or names nothing of the kind.
+    """
+    noun = kind.__name__.lower()
     place, _, attribute = target.rpartition(":")
     if not place or not attribute or target.startswith("-") or "\0" in target:
         raise KitaruUsageError(
-            f"{target!r} is not a target; write 'module:flow' or 'path/to/file.py:flow'."
+            f"{target!r} is not a target; write 'module:{noun}' or 'path/to/file.py:{noun}'."
         )
     folder = Path(root).absolute() if root is not None else Path.cwd()
     _import_first_from(folder)
@@ -40,10 +58,10 @@ def load(target: str, *, root: str | None = None) -> Any:
     found: Any = module
     for part in attribute.split("."):
         found = inspect.getattr_static(found, part, None)
-    if not isinstance(found, Flow):
-        flows = [name for name, value in vars(module).items() if isinstance(value, Flow)]
+    if not isinstance(found, kind):
+        names = [name for name, value in vars(module).items() if isinstance(value, kind)]
         raise KitaruUsageError(
-            f"{target!r} names no flow. Flows in {place}: {', '.join(flows) or 'none'}."
+            f"{target!r} names no {noun}. {noun.title()}s in {place}: {', '.join(names) or 'none'}."
         )
     return found
 

@@ -1,14 +1,21 @@
-"""The question of a wait, asked right in the terminal of an interactive local run."""
+"""The question of a wait, asked right in the terminal of an interactive local run.
+
+Owns the process's terminal, one question at a time: shows what the dialogue of `prompts` yields,
+hands it the lines that are typed, and hands over an answer once one fits the schema and the
+declared type. Never waits for longer than it is told to, and never writes to the store.
+"""
 
 from __future__ import annotations
 
-import json
+import contextlib
+import os
 import select
 import sys
 import threading
+from dataclasses import dataclass
 from typing import Any
 
-from kitaru import answers
+from kitaru import answers, failures, prompts, redaction
 from kitaru.context import WaitRequest
 from kitaru.errors import KitaruWaitValidationError
 
@@ -23,17 +30,26 @@ def is_interactive() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """What a person has typed: the encoded answer, or `None` to abort the wait."""
+
+    data: bytes | None
+
+
 class TerminalPrompt:
-    """Shows a question and hands over a valid answer once a line holds one."""
+    """Shows a question and hands over what is typed, once it is a valid answer."""
 
     def __init__(self, request: WaitRequest, *, wait: str) -> None:
         self._request = request
         self._wait = wait
         self._owns = False
         self._closed = False
+        self._unread = b""
+        self._dialogue: prompts.Dialogue | None = None
 
-    def poll(self, seconds: float) -> bytes | None:
-        """Look for a line for at most `seconds`; return the answer it holds."""
+    def poll(self, seconds: float) -> Typed | None:
+        """Look for a line for at most `seconds`; return what it completes."""
         if self._closed:
             return None
         if not self._owns:
@@ -41,26 +57,10 @@ class TerminalPrompt:
             if not self._owns:
                 return None
             self._show()
-        if not select.select([sys.stdin], [], [], seconds)[0]:
-            return None
-        text = sys.stdin.readline()
-        if not text:  # the terminal is gone; the answer may still come from elsewhere
-            exec_id, _, name = self._wait.partition("/")
-            self.close(
-                "\nNo more input here. Answer it elsewhere: "
-                f"kitaru executions input {exec_id} --wait {name} --value '…'\n"
-            )
-            return None
-        try:
-            data = _read(text, plain=self._request.schema is None, wait=self._wait)
-            answers.validate(data, self._request.schema, wait=self._wait)
-        except json.JSONDecodeError as exc:
-            self._say(f'Invalid input: {exc}. Type JSON, such as true, 3 or "text".\n> ')
-            return None
-        except (ValueError, KitaruWaitValidationError) as exc:
-            self._say(f"Invalid input: {exc}\n> ")
-            return None
-        return data
+        if self._dialogue is None:  # the answer handed over was not taken
+            self._start()
+        line = self._line(seconds)
+        return None if line is None else self._take(line)
 
     @property
     def is_open(self) -> bool:
@@ -71,34 +71,79 @@ class TerminalPrompt:
         """Give the terminal back."""
         self._closed = True
         if self._owns:
-            self._say(message)
+            # What comes next starts a line of its own, unless Enter was the last that was typed.
+            self._say(message or ("\n" if self._dialogue is not None else ""))
             self._owns = False
             _terminal.release()
 
+    def _line(self, seconds: float) -> str | None:
+        """The next line, if a whole one is there in time; closes at the end of input."""
+        if b"\n" not in self._unread:
+            if not select.select([sys.stdin], [], [], seconds)[0]:
+                return None
+            # Not `readline`: it would wait for the rest of a line that was sent without its end.
+            try:
+                read = os.read(sys.stdin.fileno(), 65536)
+            except OSError:  # the terminal is gone
+                read = b""
+            if not read:  # the answer may still come from elsewhere
+                exec_id, _, name = self._wait.partition("/")
+                self.close(
+                    "\nNo more input here. Answer it elsewhere: "
+                    f"kitaru executions input {exec_id} --wait {name} --value '…'\n"
+                )
+                return None
+            self._unread += read
+        line, end, self._unread = self._unread.partition(b"\n")
+        if not end:
+            self._unread = line
+            return None
+        return line.decode(sys.stdin.encoding, "surrogateescape")
+
+    def _take(self, line: str) -> Typed | None:
+        assert self._dialogue is not None
+        if line.strip() == prompts.ABORT:
+            self._dialogue = None
+            return Typed(None)
+        try:
+            self._say(self._dialogue.send(line))
+        except StopIteration as end:
+            self._dialogue = None
+            return self._checked(end.value)
+        return None
+
+    def _checked(self, value: Any) -> Typed | None:
+        """The whole answer if all of it fits; else the reason is told and it is asked anew."""
+        try:
+            data = answers.encode(value, wait=self._wait)
+            answers.validate(data, self._request.schema, wait=self._wait)
+        except KitaruWaitValidationError as exc:
+            self._say(f"Invalid input: {redaction.safe_text(str(exc))}\n")
+            return None
+        try:
+            self._request.load(data, self._wait)
+        except Exception as exc:  # a validator of the user's may raise anything
+            self._say(f"Refused by the flow's type: {redaction.safe_text(failures.text(exc))}\n")
+            return None
+        return Typed(data)
+
     def _show(self) -> None:
         request = self._request
-        if request.schema is None:
-            self._say("Waiting for confirmation.\n")
-        else:
-            self._say("Waiting for input.\n")
-        self._say(f"Question: {_safe(request.question or 'Please provide input.')}\n")
-        if request.schema is None:
-            self._say("Press Enter to continue.\n> ")
-        else:
-            self._say(f"Expected JSON schema: {json.dumps(request.schema)}\n> ")
+        what = "confirmation" if request.schema is None else "input"
+        question = prompts.visible(request.question or "Please provide input.")
+        self._say(f"Waiting for {what}; {prompts.ABORT} cancels the execution.\n")
+        self._say(f"Question: {question}\n")
+        self._start()
+
+    def _start(self) -> None:
+        self._dialogue = prompts.dialogue(self._request.schema)
+        self._say(next(self._dialogue))
 
     @staticmethod
     def _say(text: str) -> None:
         # Past the capture of `sys.stdout`: the prompt is not a line of the flow's.
         stream = sys.__stdout__ or sys.stdout
-        stream.write(text)
-        stream.flush()
-
-
-def _read(text: str, *, plain: bool, wait: str) -> bytes:
-    value: Any = None if plain or not text.strip() else json.loads(text)
-    return answers.encode(value, wait=wait)
-
-
-def _safe(text: str) -> str:
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+        encoding = stream.encoding or "utf-8"
+        with contextlib.suppress(OSError):  # a terminal that is gone has nobody to tell
+            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            stream.flush()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, TypeVar, overload
 
-from kitaru import config, context, logs, naming, redaction
+from kitaru import codec, config, context, failures, logs, naming, redaction, retry
 from kitaru.errors import KitaruUsageError
 
 T = TypeVar("T")
+
+_LONGEST_SLEEP = 100 * 366 * 86_400
 
 
 @overload
@@ -77,30 +79,73 @@ def wait(
     number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
     if not number or not timeout >= 0:
         raise KitaruUsageError(f"wait {name!r}: timeout is {timeout!r}; give seconds >= 0.")
-    json_schema, parse = _type(schema, name=name)
-    return driver.ask(
+    json_schema, load = _type(schema, name=name)
+    return driver.call(
         context.WaitRequest(
             name=name,
+            digest=codec.fingerprint([question, json_schema], path=name),
+            shown=f"question={question!r:.80}",
             question=question,
             schema=json_schema,
             metadata=logs.json_metadata(metadata or {}, what=f"wait {name!r}"),
             timeout=float(timeout),
-            parse=parse,
+            load=load,
+        )
+    )
+
+
+def sleep(seconds: float, *, timeout: float = config.SLEEP_TIMEOUT_SECONDS) -> Any:
+    """Let time pass in a flow; the time of waking is recorded, so a restart does not start over.
+
+    For the first `timeout` seconds the flow's process is held; then it lets go, and the execution
+    goes on with `kitaru executions resume` or by `kitaru worker` when the time has come. In an
+    async flow it is awaited.
+
+    Args:
+        seconds: how long, 0 or more.
+        timeout: seconds to hold the process for at most.
+
+    Raises:
+        KitaruContextError: called outside a flow's body.
+        KitaruUsageError: an argument is not a number >= 0.
+
+    Example:
+        >>> import kitaru
+        >>> @kitaru.flow
+        ... def patient() -> str:
+        ...     kitaru.sleep(0.01)
+        ...     return "rested"
+        >>> patient.run().wait()
+        'rested'
+    """
+    driver = context.in_flow("kitaru.sleep()")
+    length = retry.seconds(seconds, what="kitaru.sleep(): seconds")
+    if length > _LONGEST_SLEEP:
+        raise KitaruUsageError(f"kitaru.sleep(): seconds is {seconds!r}; a century is the most.")
+    return driver.call(
+        context.SleepRequest(
+            name="sleep",
+            digest=codec.fingerprint(length, path="sleep"),
+            shown=f"seconds={length:g}",
+            seconds=length,
+            timeout=retry.seconds(timeout, what="kitaru.sleep(): timeout"),
         )
     )
 
 
 def _type(schema: Any, *, name: str) -> tuple[dict[str, Any] | None, Any]:
     if schema is None:
-        return None, lambda data: None
-    from pydantic import PydanticUserError, TypeAdapter
-    from pydantic_core import SchemaError
+        return None, lambda data, call: None
+    from pydantic import TypeAdapter
+    from pydantic_core import from_json, to_json
 
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(schema)
-        return adapter.json_schema(), adapter.validate_json
-    except (PydanticUserError, SchemaError, TypeError, NameError) as exc:
-        reason = str(exc).splitlines()[0]
+        # A default may be infinite, which JSON has no number for.
+        json_schema = from_json(to_json(adapter.json_schema(), inf_nan_mode="strings"))
+        return json_schema, lambda data, call: adapter.validate_json(data)
+    except Exception as exc:  # types describe themselves: their code may raise anything
+        reason = " ".join(failures.text(exc).partition("\n\n")[0].split()) or type(exc).__name__
         raise KitaruUsageError(
             f"wait {name!r}: {schema!r:.80} cannot be described as JSON Schema ({reason}). Use a "
             "plain type, Literal, Enum, dataclass, TypedDict or pydantic model."

@@ -201,7 +201,9 @@ def test_the_tree_has_every_command():
         *(f"kitaru executions {name}" for name in executions),
         "kitaru artifacts list",
         "kitaru artifacts get",
+        *(f"kitaru stack {name}" for name in "list current create use delete".split()),
         "kitaru status",
+        "kitaru info",
         "kitaru init",
     }
 

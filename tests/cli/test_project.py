@@ -1,7 +1,10 @@
-"""`kitaru status` and `kitaru init`."""
+"""`kitaru status`, `kitaru info` and `kitaru init`."""
 
 from __future__ import annotations
 
+import os
+import platform
+import sqlite3
 import stat
 from pathlib import Path
 
@@ -64,6 +67,57 @@ def test_status_of_a_damaged_store_says_what_it_can_and_fails(cli):
 def test_status_refuses_a_setting_that_cannot_be_right(cli, monkeypatch):
     monkeypatch.setenv("KITARU_DURABILITY", "maybe")
     assert cli.json("status").error["type"] == "KitaruUsageError"
+
+
+@pytest.fixture
+def nothing_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory where no setting is made."""
+    for name in [name for name in os.environ if name.startswith("KITARU_")]:
+        if name != "KITARU_HOME":
+            monkeypatch.delenv(name)
+    return folder
+
+
+def test_info_shows_each_setting_with_its_source_and_makes_no_store(cli, nothing_set, monkeypatch):
+    monkeypatch.setenv("KITARU_CACHE", "on")
+    monkeypatch.setenv("KITARU_DURABILITY", "normal")
+    file = nothing_set / "pyproject.toml"
+    file.write_text("[tool.kitaru]\nretries = 2\n")
+    shown = cli.json("info")
+    assert shown.document["command"] == "info"
+    assert shown.item["settings"] == {
+        "home": {"value": str(cli.home), "source": "KITARU_HOME"},
+        "durability": {"value": "normal", "source": "KITARU_DURABILITY"},
+        "allow_network_home": {"value": False, "source": "default"},
+        "stack": {"value": "local", "source": "active stack"},
+        "cache": {"value": True, "source": "KITARU_CACHE"},
+        "retries": {"value": 2, "source": f"{file} [tool.kitaru] retries"},
+    }
+    assert not [*cli.home.iterdir()]
+
+
+def test_info_names_versions_and_reads_well(cli, nothing_set):
+    cli.good("stack", "create", "gpu")
+    cli.good("stack", "use", "gpu")
+    assert cli.good("info").splitlines() == [
+        "Kitaru info",
+        f"  SDK version: {VERSION}",
+        f"  Python version: {platform.python_version()}",
+        f"  SQLite version: {sqlite3.sqlite_version}",
+        f"  Home: {cli.home} (KITARU_HOME)",
+        "  Durability: full (default)",
+        "  Allow network home: no (default)",
+        "  Stack: gpu (active stack)",
+        "  Cache: no (default)",
+        "  Retries: 0 (default)",
+    ]
+
+
+def test_info_refuses_a_setting_that_cannot_be_right(cli, nothing_set, monkeypatch):
+    monkeypatch.setenv("KITARU_RETRIES", "many")
+    refused = cli.json("info")
+    assert (refused.code, refused.error["type"]) == (1, "KitaruUsageError")
+    assert refused.error["message"].startswith("KITARU_RETRIES: retries is 'many'")
 
 
 def test_init_makes_a_store_of_the_projects_own(cli, folder, monkeypatch):

@@ -7,6 +7,8 @@ from datetime import timedelta, timezone
 
 import pytest
 
+from tests.support import plant_pickle
+
 TIME = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\dZ"
 
 
@@ -179,3 +181,23 @@ def test_artifacts_are_listed_and_shown(cli):
     assert sources.item["value"] == {"topic": "dogs", "api_key": "[redacted]"}
     assert "[redacted]" in cli.good("artifacts", "get", f"{exec_id}/research/sources")
     assert cli("artifacts", "get", f"{exec_id}/nothing").code == 1
+
+
+def test_no_command_that_looks_unpickles_what_it_shows(cli, tmp_path):
+    exec_id, mark = cli.completed(topic="dogs"), tmp_path / "mark"
+    plant_pickle(cli.home, exec_id, mark)
+    shown = ""
+    for command in [
+        "status",
+        "executions list",
+        f"executions get {exec_id}",
+        f"executions logs {exec_id}",
+        f"artifacts list {exec_id}",
+        f"artifacts get {exec_id}/draft",
+        f"artifacts get {exec_id}/research/sources",
+    ]:
+        shown += cli.good(*command.split()) + cli.good(*command.split(), "-o", "json")
+    assert not mark.exists()
+    assert shown.count('"pickle": ') >= 6
+    cli.client.artifacts.get(f"{exec_id}/draft").load(allow_pickle=True)
+    assert mark.exists(), "the pickle does what it is planted for"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import jsonschema
 import pytest
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, SecretStr, TypeAdapter, ValidationError
 
 import kitaru
 from kitaru import KitaruClient, answers, flow
@@ -22,6 +22,10 @@ CAPITALISED = r"^\p{Lu}\w+$"  # Python's `re` knows no \p
 class City(BaseModel):
     name: str = Field(pattern=CAPITALISED)
     people: int
+
+
+class Login(BaseModel):
+    password: SecretStr
 
 
 def check(schema: Any, value: Any) -> None:
@@ -88,6 +92,21 @@ def test_what_has_no_json_form_is_refused_by_name(value: Any):
         answers.encode(value, wait="w")
 
 
+def test_a_secret_that_pydantic_masks_is_refused_and_not_taken_as_stars():
+    for value in (SecretStr("hunter2"), Login(password=SecretStr("hunter2"))):
+        with pytest.raises(KitaruWaitValidationError, match="masks the secret") as caught:
+            answers.encode(value, wait="w")
+        assert "hunter2" not in str(caught.value)
+    check(Login, {"password": "hunter2"})
+
+
+@pytest.mark.parametrize(
+    "schema", [{"$ref": "http://127.0.0.1:9/x"}, {"$ref": "#/nowhere"}, {"type": "nonsense"}]
+)
+def test_what_of_a_schema_cannot_be_checked_is_left_to_the_flows_type(schema: dict[str, Any]):
+    answers.validate(b"1", schema, wait="w")
+
+
 def test_a_value_that_holds_itself_is_refused_by_name():
     circle: list[Any] = []
     circle.append(circle)
@@ -114,7 +133,7 @@ def waiting() -> str:
 
 
 def test_an_answer_is_checked_while_others_can_write(home: Path, probe: list[Any]):
-    probe.append(lambda: write_lock_is_free(home))
+    probe.append(lambda: until(lambda: write_lock_is_free(home), "nobody writes", seconds=10))
     exec_id = waiting()
     KitaruClient().executions.input(exec_id, wait="ask", value="yes")
     assert KitaruClient().executions.pending_waits(exec_id) == []

@@ -141,7 +141,7 @@ def test_a_value_that_multiplies_itself_by_sharing_is_refused_before_it_is_copie
 
 TAGS = "str int float bytes bytearray complex range datetime time date timedelta timezone dict"
 TAGS += " ZoneInfo Decimal UUID Fraction PosixPath WindowsPath tuple set frozenset enum flag"
-TAGS += " dataclass namedtuple model os.system __class__"
+TAGS += " dataclass namedtuple model pickle os.system __class__"
 tag_like = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
     | st.sampled_from(["os:system", "2024-01-01T00:00:00", "1/0", "nan", "0x1", "=", "../../etc"]),

@@ -230,17 +230,6 @@ def test_a_class_local_to_a_function_is_found_by_the_annotation_that_uses_it() -
     assert codec.decode(codec.encode(value, types=types), types=types) == value
 
 
-def test_each_parameter_declares_its_own_types() -> None:
-    def function(a: Item, b: list[Color], c: int, d, *rest: Point) -> User: ...
-
-    types = codec.parameter_types(functools.partial(function, d=1))
-    assert set(types) == {"a", "b", "c", "rest"}
-    codec.encode(Item("a"), types=types["a"])
-    codec.encode(Point(1), types=types["rest"])
-    with pytest.raises(KitaruSerializationError, match="annotate"):
-        codec.encode(Item("a"), types=types["b"])
-
-
 @pytest.mark.parametrize(
     ("value", "annotation", "says"),
     [

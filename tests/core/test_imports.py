@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -28,6 +29,7 @@ HEAVY = [
     "sqlite3",
     "sqlite_utils",
     "subprocess",
+    "tomllib",
     "typing_extensions",
     "unittest",
 ]
@@ -120,6 +122,18 @@ def test_every_public_name_is_there_and_listed():
     for name in kitaru.__all__:
         assert getattr(kitaru, name) is not None
     assert not hasattr(kitaru, "no_such_name")
+
+
+def test_type_checkers_and_the_interpreter_see_the_same_names():
+    source = Path(kitaru.__file__).read_text(encoding="utf-8")
+    imported = {
+        alias.asname: node.module
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname == alias.name
+    }
+    assert imported == {name: f"kitaru.{module}" for name, module in kitaru._MODULES.items()}
 
 
 def test_every_error_is_importable_from_the_package():

@@ -124,7 +124,9 @@ def test_an_execution_id_that_is_no_text_is_refused(home: Path, exec_id: Any):
 
 
 def test_a_future_that_ends_as_the_time_runs_out_does_not_give_its_own_timeout():
-    future: CheckpointFuture[int] = CheckpointFuture("step", lambda recorded: 1)
+    future: CheckpointFuture[int] = CheckpointFuture(
+        "step", deliver=lambda recorded: 1, call_off=Recorded
+    )
 
     class EndsTooLate(threading.Event):
         """Ends right after the wait for it was given up: the instant between wait and check."""
@@ -144,6 +146,6 @@ def test_a_checkpoints_own_timeout_error_is_what_it_raised():
     def deliver(recorded: Recorded) -> Any:
         raise TimeoutError("of the checkpoint")
 
-    future: CheckpointFuture[int] = CheckpointFuture("step", deliver)
+    future: CheckpointFuture[int] = CheckpointFuture("step", deliver=deliver, call_off=Recorded)
     future.settle(Recorded(failure={}))
     assert str(future.exception(0)) == "of the checkpoint"

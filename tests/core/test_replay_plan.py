@@ -16,6 +16,8 @@ from kitaru.store.journal import CallKind, CallRecord
 def record(seq: int, call_id: str, kind: CallKind = "checkpoint") -> CallRecord:
     return CallRecord(
         seq=seq,
+        lane="",
+        position=seq,
         call_id=call_id,
         kind=kind,
         status=CallStatus.COMPLETED,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kitaru_mcp.tools import TOOLS
 from tests.mcp.serving import Place, Served, served
-from tests.support import until
+from tests.support import plant_pickle, until
 
 READING = [
     "kitaru_status",
@@ -146,6 +147,29 @@ def test_text_and_structured_content_are_the_same_data(
         reply = server.reply(tool, **arguments)
         assert json.loads(reply.text) == reply.data
         assert "\n" not in reply.text
+
+
+def test_no_reading_tool_unpickles_what_it_shows(
+    server: Served, place: Place, tmp_path: Path
+) -> None:
+    exec_id, mark = run(server)["exec_id"], tmp_path / "mark"
+    server.call("kitaru_executions_input", exec_id=exec_id, wait="approve", value=True)
+    finished(server, exec_id)
+    plant_pickle(place.home, exec_id, mark)
+    which = {"exec_id": exec_id}
+    arguments = {tool: {} for tool in READING} | {
+        "kitaru_executions_get": which,
+        "get_execution_logs": which,
+        "kitaru_artifacts_list": which,
+        "kitaru_artifacts_get": {"artifact_id": f"{exec_id}/draft/outline"},
+    }
+    replies = {tool: server.reply(tool, **given) for tool, given in arguments.items()}
+    assert not any(reply.is_error for reply in replies.values())
+    assert not mark.exists()
+    assert list(replies["kitaru_artifacts_get"].data["value"]) == ["pickle"]
+    assert list(replies["kitaru_executions_get"].data["result"]) == ["pickle"]
+    place.client.artifacts.get(f"{exec_id}/draft").load(allow_pickle=True)
+    assert mark.exists(), "the pickle does what it is planted for"
 
 
 def test_an_answer_after_the_runner_was_killed_names_the_command_that_resumes(

@@ -265,7 +265,6 @@ def test_an_exception_that_cannot_be_rebuilt_is_a_user_code_error(name, told):
 
 
 def plain() -> None: ...
-async def coroutine() -> None: ...
 def generator() -> Any:
     yield
 
@@ -295,9 +294,7 @@ def test_options_that_cannot_be_right_are_refused(options, told):
         checkpoint(**options)(plain)
 
 
-@pytest.mark.parametrize(
-    "fn", [lambda: 1, coroutine, generator, async_generator, len, 3, Report, print]
-)
+@pytest.mark.parametrize("fn", [lambda: 1, generator, async_generator, len, 3, Report, print])
 @pytest.mark.parametrize("decorator", [checkpoint, flow])
 def test_only_plain_named_functions_are_decorated(decorator, fn):
     with pytest.raises(kitaru.KitaruUsageError):

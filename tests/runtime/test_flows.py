@@ -191,7 +191,7 @@ def test_options_of_a_run_are_given_without_changing_the_flow():
     get = KitaruClient().executions.get
     assert get(handle.exec_id).tags == ("nightly", "eu")
     assert get(handle.exec_id).frozen_execution_spec["retries"] == 2
-    assert (get(plain.exec_id).tags, gated.definition.policy.retries) == ((), 0)
+    assert (get(plain.exec_id).tags, gated.definition.options) == ((), {})
     assert get(plain.exec_id).flow_id == get(handle.exec_id).flow_id
 
 

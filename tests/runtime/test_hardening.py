@@ -151,14 +151,19 @@ def test_an_answer_that_makes_a_validator_raise_anything_is_asked_for_again():
 def test_one_drives_fault_does_not_stop_the_heart_of_the_others():
     beats, faults = threading.Event(), []
 
-    class Faulty:
+    class Drive:
+        store, execution, rests = drives.store(), 1, False
+
+        def notice(self, lease: Any, *, answered: bool) -> None: ...
+
+    class Faulty(Drive):
         def tick(self) -> None:
             raise ValueError("odd")
 
         def fault(self, exc: Exception) -> None:
             faults.append(str(exc))
 
-    class Sound:
+    class Sound(Drive):
         def tick(self) -> None:
             if faults:
                 beats.set()

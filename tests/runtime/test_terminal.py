@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -14,11 +15,26 @@ from pathlib import Path
 import pytest
 
 from kitaru import KitaruClient
+from kitaru.context import WaitRequest
+from kitaru.terminal import TerminalPrompt, Typed
 from tests.support import ROOT, until
 
 SCRIPT = """
 import sys, typing, kitaru
-SCHEMAS = {"bool": bool, "null": None, "two": bool}
+from pydantic import BaseModel, field_validator
+class Release(BaseModel):
+    version: str
+    count: int = 1
+    tags: list[str] = []
+    @field_validator("version")
+    @classmethod
+    def counts_up(cls, value):
+        if not value.startswith("v"):
+            raise ValueError("a version starts with v\\x1b")
+        return value
+SCHEMAS = {
+    "bool": bool, "null": None, "two": bool, "str": str, "release": Release
+}
 @kitaru.flow
 def asks(kind: str) -> str:
     print("a line of the flow")
@@ -36,7 +52,7 @@ class Terminal:
 
     def __init__(self, script: Path, kind: str) -> None:
         self.shown = ""
-        self._master, slave = pty.openpty()
+        self.master, slave = pty.openpty()
         self.process = subprocess.Popen(
             [sys.executable, str(script), kind],
             env=os.environ | {"PYTHONPATH": f"{ROOT / 'core'}{os.pathsep}{ROOT}"},
@@ -47,16 +63,16 @@ class Terminal:
         )
         os.close(slave)
         self._poll = select.poll()
-        self._poll.register(self._master, select.POLLIN)
+        self._poll.register(self.master, select.POLLIN)
 
     def type(self, text: str) -> None:
-        os.write(self._master, text.encode())
+        os.write(self.master, text.encode())
 
     def reads(self, text: str, *, times: int = 1) -> bool:
         """Whether the text has been shown so often."""
         if self._poll.poll(10):
             try:
-                self.shown += os.read(self._master, 65536).decode()
+                self.shown += os.read(self.master, 65536).decode(errors="replace")
             except OSError:  # the process has closed its side
                 return self.shown.count(text) >= times
         return self.shown.count(text) >= times
@@ -67,7 +83,7 @@ class Terminal:
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
-        os.close(self._master)
+        os.close(self.master)
 
 
 @pytest.fixture
@@ -86,17 +102,96 @@ def terminal(script: Path, request: pytest.FixtureRequest) -> Iterator[Terminal]
 
 def test_the_question_is_asked_right_there_until_an_answer_fits(terminal: Terminal):
     terminal.expect("> ")
-    assert "Waiting for input.\r\n" in terminal.shown
-    assert 'Expected JSON schema: {"type": "boolean"}\r\n' in terminal.shown
+    assert "Waiting for input; :abort cancels the execution.\r\n" in terminal.shown
+    assert terminal.shown.endswith("[y/n] > ")
     terminal.type("maybe\n")
-    terminal.expect("Invalid input: Expecting value: line 1 column 1 (char 0). Type JSON, such")
-    terminal.expect("> ", times=2)
+    terminal.expect("Invalid input: type y or n.")
     terminal.type("\n")
-    terminal.expect("Invalid input: ", times=2)
-    terminal.expect("not of type 'boolean'")
-    terminal.type("true\n")
+    terminal.expect("Invalid input: type y or n.", times=2)
+    terminal.type("y\n")
     terminal.expect("got True")
     assert terminal.process.wait(30) == 0
+
+
+@pytest.mark.parametrize("terminal", ["release"], indirect=True)
+def test_a_model_is_asked_field_by_field(terminal: Terminal):
+    terminal.expect("Version (text) > ")
+    terminal.type("v1\n")
+    terminal.expect("Count (whole number) [1] > ")
+    terminal.type("many\n")
+    terminal.expect("Invalid input: type a whole number.\r\nCount (whole number) [1] > ")
+    terminal.type("\n")
+    terminal.expect("Tags 1 (text) [end] > ")
+    terminal.type("a\nb c\n\n")  # as pasted
+    terminal.expect("got version='v1' count=1 tags=['a', 'b c']")
+
+
+@pytest.mark.parametrize("terminal", ["release"], indirect=True)
+def test_what_the_flows_type_refuses_is_asked_anew_with_the_reason(terminal: Terminal):
+    terminal.expect("Version (text) > ")
+    terminal.type('{"version": "1"}\n')
+    terminal.expect("Refused by the flow's type: 1 validation error for Release")
+    terminal.expect("a version starts with v\\x1b")
+    terminal.expect("Version (text) > ", times=2)
+    assert KitaruClient().executions.latest().status_reason == "Waiting for approve."
+    terminal.type('{"version": "v1"}\n')
+    terminal.expect("got version='v1' count=1 tags=[]")
+
+
+@pytest.mark.parametrize("terminal", ["release", "bool", "null"], indirect=True)
+def test_a_wait_may_be_aborted_where_it_is_asked(terminal: Terminal):
+    terminal.expect("> ")
+    terminal.type(" :abort\n")
+    terminal.expect("KitaruExecutionError")
+    assert terminal.process.wait(30) == 1
+    execution = KitaruClient().executions.latest()
+    assert (execution.status, execution.status_reason) == ("cancelled", "Wait approve was aborted.")
+    assert execution.pending_wait is None
+
+
+@pytest.mark.parametrize("terminal", ["str"], indirect=True)
+def test_a_text_is_typed_plainly(terminal: Terminal):
+    terminal.expect("(text) > ")
+    terminal.type("ไทย 🔬\n")
+    terminal.expect("got ไทย 🔬")
+
+
+@pytest.mark.parametrize("terminal", ["str"], indirect=True)
+def test_bytes_that_are_no_text_are_refused(terminal: Terminal):
+    terminal.expect("(text) > ")
+    os.write(terminal.master, b"a\xff\n")
+    terminal.expect("Invalid input: it holds characters that are no text.")
+    terminal.type("a\n")
+    terminal.expect("got a")
+
+
+def test_a_line_sent_without_its_end_holds_nothing_up(monkeypatch: pytest.MonkeyPatch):
+    master, slave = pty.openpty()
+    request = WaitRequest(
+        "ask", b"", "", None, {"type": "string"}, {}, 20.0, lambda data, call: json.loads(data)
+    )
+    prompt = TerminalPrompt(request, wait="kr-1/ask")
+    with os.fdopen(slave) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert prompt.poll(0) is None
+        os.write(master, b"one \x04")
+        assert prompt.poll(20) is None
+        os.write(master, b"line\n")
+        assert prompt.poll(20) == Typed(b'"one line"')
+        prompt.close()
+    os.close(master)
+
+
+def test_a_terminal_that_goes_away_leaves_the_question_open(script: Path):
+    terminal = Terminal(script, "str")
+    terminal.expect("(text) > ")
+    os.close(terminal.master)
+    client = KitaruClient()
+    execution = client.executions.latest()
+    assert client.executions.continues(execution.exec_id)
+    client.executions.input(execution.exec_id, wait="approve", value="still here")
+    until(lambda: execution.refresh().status == "completed", "it goes on")
+    terminal.process.wait(30)
 
 
 def test_control_characters_of_a_question_are_shown_escaped(terminal: Terminal):
@@ -125,7 +220,9 @@ def test_an_answer_from_elsewhere_continues_too(terminal: Terminal):
 @pytest.mark.parametrize("terminal", ["null"], indirect=True)
 def test_a_go_ahead_needs_only_enter(terminal: Terminal):
     terminal.expect("Press Enter to continue.\r\n> ")
-    assert "Waiting for confirmation." in terminal.shown
+    assert "Waiting for confirmation; :abort cancels" in terminal.shown
+    terminal.type("no\n")
+    terminal.expect("Press Enter alone to continue, or type :abort.\r\n> ")
     terminal.type("\n")
     terminal.expect("got None")
 
@@ -133,10 +230,10 @@ def test_a_go_ahead_needs_only_enter(terminal: Terminal):
 @pytest.mark.parametrize("terminal", ["two"], indirect=True)
 def test_questions_follow_each_other_in_one_terminal(terminal: Terminal):
     terminal.expect("> ")
-    terminal.type("true\n")
+    terminal.type("y\n")
     terminal.expect("Question: Again?")
     terminal.expect("> ", times=2)
-    terminal.type("false\n")
+    terminal.type("n\n")
     terminal.expect("got (True, False)")
 
 

@@ -19,6 +19,7 @@ from kitaru.errors import (
     KitaruCorruptionError,
     KitaruLeaseError,
 )
+from kitaru.ledger import Ledger
 from kitaru.store import Store, executions, leases, schema, values
 from kitaru.store.values import StoredValue
 from tests import drives
@@ -219,8 +220,11 @@ def test_a_driver_that_was_overtaken_writes_nothing(home: Path):
         new = leases.take(conn, execution=row.id, exec_id=row.exec_id, runner="rn-new")
     before = dump(home)
 
-    with pytest.raises(KitaruLeaseError, match=handle.exec_id), store.fenced(old) as (conn, _):
+    overtaken = Ledger(store, old, {})
+    with pytest.raises(KitaruLeaseError, match=handle.exec_id), overtaken.commit() as conn:
         conn.execute("DELETE FROM calls")
+    with pytest.raises(KitaruLeaseError, match=handle.exec_id):
+        overtaken.together(lambda conn: conn.execute("DELETE FROM calls") and None)
 
     assert new.epoch == old.epoch + 1
     assert dump(home) == before

@@ -1,6 +1,6 @@
-"""`kitaru status` and `kitaru init`: which store is used and why, and a store of a project's own.
+"""`kitaru status`, `info` and `init`: which store and settings hold and why, and a project's own.
 
-Looking never makes a store: `status` opens the file only where there is one.
+Looking never makes a store: `status` and `info` open the file only where there is one.
 """
 
 from __future__ import annotations
@@ -58,6 +58,38 @@ def _status_text(item: dict[str, Any]) -> str:
     if item["sqlite_note"] is not None:
         pairs.append(("Note", item["sqlite_note"]))
     return output.fields("Kitaru status", pairs)
+
+
+@click.command("info", cls=Command)
+def info() -> Answer:
+    """Show versions, and every setting with where its value came from.
+
+    \b
+    Example:
+      kitaru info -o json
+    """
+    from kitaru import render
+    from kitaru.client.about import facts, settings_in_force
+
+    home = config.find_home()
+    about = facts(home)
+    item = {key: about[key] for key in ("sdk_version", "python_version", "sqlite_version")}
+    item["settings"] = {key: each.to_dict() for key, each in settings_in_force(home).items()}
+    return Answer(json=lambda: {"item": render.shown(item)}, text=lambda: _info_text(item))
+
+
+def _info_text(item: dict[str, Any]) -> str:
+    pairs = [
+        ("SDK version", item["sdk_version"]),
+        ("Python version", item["python_version"]),
+        ("SQLite version", item["sqlite_version"]),
+    ]
+    for name, setting in item["settings"].items():
+        value = setting["value"]
+        if isinstance(value, bool):
+            value = "yes" if value else "no"
+        pairs.append((name.replace("_", " ").capitalize(), f"{value} ({setting['source']})"))
+    return output.fields("Kitaru info", pairs)
 
 
 @click.command("init", cls=Command)

@@ -1,4 +1,4 @@
-"""What this program is and which store it uses, as `kitaru status` and the MCP server tell it.
+"""What this program is, which store it uses and which settings hold, as CLI and MCP tell it.
 
 Looking never makes a store.
 """
@@ -9,7 +9,8 @@ import os
 import platform
 from typing import Any
 
-from kitaru import config
+from kitaru import config, settings, stacks
+from kitaru.settings import Setting
 from kitaru.store import sqlite_version
 from kitaru.version import VERSION
 
@@ -36,6 +37,29 @@ def facts(home: config.Home) -> dict[str, Any]:
         "sqlite_version": engine,
         "sqlite_note": _WAL_RESET_NOTE if old else None,
     }
+
+
+def settings_in_force(home: config.Home) -> dict[str, Setting[Any]]:
+    """Every setting as a run gets it that names none itself, and where it came from.
+
+    Raises:
+        KitaruUsageError: a setting cannot be right.
+    """
+    run = settings.resolve(active_stack=stacks.current_stack(home=home.path).name)
+    return {
+        "home": Setting(str(home.path), home.source),
+        "durability": Setting(config.durability(), _variable("KITARU_DURABILITY")),
+        "allow_network_home": Setting(
+            config.allow_network_home(), _variable("KITARU_ALLOW_NETWORK_HOME")
+        ),
+        "stack": run.stack,
+        "cache": run.cache,
+        "retries": run.retries,
+    }
+
+
+def _variable(name: str) -> str:
+    return name if name in os.environ else "default"
 
 
 def _is_writable(home: config.Home) -> bool:

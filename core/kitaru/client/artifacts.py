@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from kitaru import codec, ids
+from kitaru import codec, ids, serializers
 from kitaru.errors import KitaruNotFoundError, KitaruUsageError
 from kitaru.models import ArtifactRef
 from kitaru.store import Store, Transaction, artifacts, executions
@@ -85,9 +85,10 @@ class Artifacts:
         """The reference, able to load its value."""
         return replace(ref, _load=self._load)
 
-    def _load(self, artifact_id: str, as_type: Any) -> Any:
+    def _load(self, artifact_id: str, as_type: Any, allow_pickle: bool) -> Any:
+        read = serializers.reader(allow_pickle=allow_pickle)
         types = codec.declared_types(as_type)
-        return codec.decode(self.read(artifact_id), types=types, path=artifact_id)
+        return read.load(self.read(artifact_id), types=types, path=artifact_id)
 
 
 def _call_names(call_id: str) -> tuple[str, str]:

@@ -25,7 +25,7 @@ from kitaru.models import (
     move,
     parse_status,
 )
-from kitaru.store import Store, Transaction, artifacts, executions, journal, leases, logs, waits
+from kitaru.store import Store, Transaction, artifacts, executions, journal, logs, waits
 from kitaru.store.executions import Filter, Row
 
 LogSource = Literal["step", "runner"]
@@ -259,11 +259,12 @@ class Executions:
         with self._open().write() as conn:
             row = executions.find(conn, exec_id)
             _, asked = _pending(conn, row, wait, action="abort")
-            _cancel(conn, row, action="abort", reason=f"Wait {asked.name} was aborted.")
+            reason = f"Wait {asked.name} was aborted."
+            executions.stop(conn, row, action="abort", reason=reason)
         return self.get(row.exec_id)
 
     def cancel(self, exec_id: str) -> Execution:
-        """Stop an execution: at once when nobody drives it, else at its next durable call.
+        """Stop an execution and its children: at once, or at the next durable call of its driver.
 
         Raises:
             KitaruStateError: it has ended already.
@@ -271,10 +272,7 @@ class Executions:
         with self._open().write() as conn:
             row = executions.find(conn, exec_id)
             move("cancel", exec_id=row.exec_id, status=row.status)
-            if row.status is ExecutionStatus.RUNNING and row.holder == "alive":
-                leases.request_cancel(conn, row.id)
-            else:
-                _cancel(conn, row, action="cancel", reason="Cancelled.")
+            executions.stop(conn, row, reason="Cancelled.")
         return self.get(row.exec_id)
 
     def resume(self, exec_id: str) -> Execution:
@@ -386,9 +384,3 @@ def _pending(conn: Transaction, row: Row, wait: str, *, action: str) -> tuple[in
     made = [call.call_id for call in journal.load(conn, row.id, exec_id=row.exec_id)]
     error = KitaruStateError if wait.rpartition("/")[2] in made else KitaruNotFoundError
     raise error(f"Execution {row.exec_id} has no open wait {wait!r}. Open: {names}.")
-
-
-def _cancel(conn: Transaction, row: Row, *, action: str, reason: str) -> None:
-    waits.abort_all(conn, row.id)
-    executions.advance(conn, row, action, reason=reason)
-    leases.revoke(conn, row.id)

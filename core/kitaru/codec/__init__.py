@@ -5,26 +5,24 @@ hold is refused with the path to it. Types are matched exactly, user types are r
 declared annotations, and data never chooses what is imported or called. Shared references come
 back as copies. JSON values stand for themselves; everything else is `{"$": tag, "v": payload}`
 (user types add `"t"`, their name), and so is a dict that has a `"$"` key or other than text keys,
-as a flat list of keys and values. `plain` shows a record to people, without any types.
+as a flat list of keys and values. `plain` shows a record to people, without any types. A pickle
+is a record too, but none of a value: `serializers` alone writes and reads those.
 """
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 import json
 from collections.abc import Callable
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any, NoReturn, TypeVar
 
-from kitaru.codec.declared import (
-    NOTHING_DECLARED,
-    DeclaredTypes,
-    declared_types,
-    parameter_types,
-    return_types,
-)
+from kitaru.codec.declared import NOTHING_DECLARED, DeclaredTypes, declared_types, return_types
 from kitaru.codec.decoder import Decoder
-from kitaru.codec.encoder import Encoder, too_large
+from kitaru.codec.encoder import Encoder, within
 from kitaru.codec.refusal import MAX_DEPTH, TOO_DEEP, Refused
+from kitaru.codec.scalars import SCALARS
 from kitaru.codec.view import shown
 from kitaru.errors import KitaruSerializationError
 
@@ -39,10 +37,13 @@ __all__ = [
     "encode",
     "encode_any",
     "fingerprint",
-    "parameter_types",
+    "pickle_of",
     "plain",
     "return_types",
+    "wrap_pickle",
 ]
+
+T = TypeVar("T")
 
 #: Bytes of one encoded value.
 MAX_VALUE_BYTES = 512 * 1024 * 1024
@@ -50,6 +51,8 @@ MAX_VALUE_BYTES = 512 * 1024 * 1024
 _DIGEST_BYTES = 16
 #: What a tag key looks like in the bytes, also when something else than `encode` wrote them.
 _TAG_SIGNS = (b'"$"', b"\\u0024")
+#: What stands around the text of a pickle.
+_PICKLE = (b'{"$":"pickle","v":"', b'"}')
 
 
 def encode(value: object, *, types: DeclaredTypes = NOTHING_DECLARED, path: str = "value") -> bytes:
@@ -58,12 +61,12 @@ def encode(value: object, *, types: DeclaredTypes = NOTHING_DECLARED, path: str 
     Raises:
         KitaruSerializationError: the value cannot be recorded exactly; `path` leads to where.
     """
-    return _encoded(value, Encoder(types, room=MAX_VALUE_BYTES), path=path)
+    return _guarded(Encoder(types, room=MAX_VALUE_BYTES).write, value, path=path)
 
 
 def encode_any(value: object, *, path: str = "value") -> bytes:
     """A record in which user types need no declaration; for showing a value, not for rebuilding."""
-    return _encoded(value, Encoder(None, room=MAX_VALUE_BYTES), path=path)
+    return _guarded(Encoder(None, room=MAX_VALUE_BYTES).write, value, path=path)
 
 
 def fingerprint(value: object, *, path: str = "value") -> bytes:
@@ -73,7 +76,7 @@ def fingerprint(value: object, *, path: str = "value") -> bytes:
     name when its file is run as a script, and not by which fields were left at their default.
     """
     encoder = Encoder(None, room=MAX_VALUE_BYTES, ordered=False)
-    return digest(_encoded(value, encoder, path=path))
+    return digest(_guarded(encoder.write, value, path=path))
 
 
 def digest(data: bytes) -> bytes:
@@ -102,18 +105,35 @@ def plain(data: bytes) -> Any:
 
     Tuples and sets are lists; instances are dicts of their fields; enum members and flags are
     names; dates, durations, numbers JSON lacks, paths and UUIDs are text, as are keys of dicts
-    (those that would then clash are numbered, `(2) key`); bytes are `{"bytes": base64}`; lone
-    surrogates are escaped.
+    (those that would then clash are numbered, `(2) key`); bytes are `{"bytes": base64}`; a pickle,
+    which is not read, is `{"pickle": size}`; lone surrogates are escaped.
     """
     return _guarded(shown, _parsed(data, path="value"), path="value")
 
 
-def _encoded(value: object, encoder: Encoder, *, path: str) -> bytes:
-    data: bytes = _guarded(encoder.write, value, path=path)
-    if len(data) > MAX_VALUE_BYTES:
-        reason = too_large(f"{len(data)} bytes", limit=MAX_VALUE_BYTES)
-        raise KitaruSerializationError(f"{path} {reason}")
-    return data
+def wrap_pickle(data: bytes, *, path: str = "value") -> bytes:
+    """The record of a pickle: refused by `decode`, shown as its size by `plain`.
+
+    Raises:
+        KitaruSerializationError: the record would be over the limit.
+    """
+    record = SCALARS["pickle"].pack(data).encode().join(_PICKLE)
+    return _guarded(partial(within, limit=MAX_VALUE_BYTES), record, path=path)
+
+
+def pickle_of(data: bytes, *, path: str = "value") -> bytes | None:
+    """The pickle in a record of `wrap_pickle`, not read; None for any other record.
+
+    Raises:
+        KitaruSerializationError: it is damaged.
+    """
+    head, tail = _PICKLE
+    if not (data.startswith(head) and data.endswith(tail)):
+        return None
+    try:
+        return binascii.a2b_base64(data[len(head) : -len(tail)], strict_mode=True)
+    except ValueError as error:
+        raise KitaruSerializationError(f"{path} is a damaged pickle: {error}") from None
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -132,7 +152,7 @@ def _parsed(data: bytes, *, path: str) -> Any:
         raise KitaruSerializationError(f"{path} is not a record: {error}") from None
 
 
-def _guarded(walk: Callable[..., Any], start: Any, *, path: str) -> Any:
+def _guarded(walk: Callable[[Any], T], start: Any, *, path: str) -> T:
     try:
         return walk(start)
     except Refused as refused:

@@ -16,7 +16,6 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from kitaru.codec.records import kind_of, name_of
 from kitaru.codec.refusal import Refused
@@ -85,31 +84,27 @@ class DeclaredTypes:
 def declared_types(*annotations: object) -> DeclaredTypes:
     """The user types reachable from resolved annotations."""
     try:
-        return _cached(annotations)
-    except (TypeError, _Incomplete):  # not hashable, or it may become resolvable later
+        found = _cached(annotations)
+    except TypeError:  # not hashable
         return _walked(annotations)
+    # What could not be resolved may have become resolvable.
+    return _walked(annotations) if found.unresolved else found
 
 
 def return_types(fn: Callable[..., Any]) -> DeclaredTypes:
-    """The user types in a function's return annotation."""
-    return _function_types(fn).get("return", NOTHING_DECLARED)
-
-
-def parameter_types(fn: Callable[..., Any]) -> dict[str, DeclaredTypes]:
-    """The user types in each annotated parameter; a missing one declares nothing."""
-    return {name: types for name, types in _function_types(fn).items() if name != "return"}
-
-
-class _Incomplete(Exception):
-    """Keeps an unresolved answer out of the cache."""
-
-
-@functools.lru_cache(maxsize=_CACHED_ANNOTATIONS)
-def _cached(annotations: tuple[object, ...]) -> DeclaredTypes:
-    found = _walked(annotations)
-    if found.unresolved:
-        raise _Incomplete
-    return found
+    """The user types in a function's return annotation; a missing one declares nothing."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    fn = inspect.unwrap(fn)
+    if not inspect.isroutine(fn) and not isinstance(fn, type):
+        fn = type(fn).__call__
+    try:
+        annotations = inspect.get_annotations(fn)
+    except Exception as error:  # annotations may be evaluated only now, and they are user code
+        return DeclaredTypes((), [str(error)])
+    wanted = {name: annotations[name] for name in annotations if name == "return"}
+    found, failures = _resolve(wanted, namespace=_namespace(fn))
+    return DeclaredTypes((), failures) if failures else declared_types(*found.values())
 
 
 def _walked(annotations: Iterable[object]) -> DeclaredTypes:
@@ -118,40 +113,7 @@ def _walked(annotations: Iterable[object]) -> DeclaredTypes:
     return DeclaredTypes(walk.classes, walk.unresolved)
 
 
-def _function_types(fn: Callable[..., Any]) -> dict[str, DeclaredTypes]:
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    fn = inspect.unwrap(fn)
-    if not inspect.isroutine(fn) and not isinstance(fn, type):
-        fn = type(fn).__call__
-    found = _of_functions.get(fn)
-    if found is None:
-        found = _hints_of(fn)
-        if not any(types.unresolved for types in found.values()):
-            _of_functions[fn] = found
-    return found
-
-
-#: Answers that are complete; others may become so once more of the module is loaded.
-_of_functions: WeakKeyDictionary[Callable[..., Any], dict[str, DeclaredTypes]] = WeakKeyDictionary()
-
-
-def _hints_of(fn: Callable[..., Any]) -> dict[str, DeclaredTypes]:
-    try:
-        annotations = inspect.get_annotations(fn)
-    except Exception as error:  # annotations may be evaluated only now, and they are user code
-        code = fn.__code__
-        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-        return dict.fromkeys((*names, "return"), DeclaredTypes((), [str(error)]))
-    namespace = _namespace(fn)
-    found: dict[str, DeclaredTypes] = {}
-    for name, annotation in annotations.items():
-        failures: list[str] = []
-        resolved = _resolve({name: annotation}, namespace=namespace, failures=failures)
-        found[name] = (
-            declared_types(*resolved.values()) if resolved else DeclaredTypes((), failures)
-        )
-    return found
+_cached = functools.lru_cache(maxsize=_CACHED_ANNOTATIONS)(_walked)
 
 
 def _namespace(fn: Callable[..., Any]) -> dict[str, Any]:
@@ -167,18 +129,18 @@ def _namespace(fn: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _resolve(
-    annotations: Mapping[str, Any], *, namespace: dict[str, Any], failures: list[str]
-) -> dict[str, Any]:
-    found = {}
+    annotations: Mapping[str, Any], *, namespace: dict[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """Annotations as objects, and why some of them cannot be had."""
+    found: dict[str, Any] = {}
+    failures = []
     for name, annotation in annotations.items():
         holder = type("_", (), {"__annotations__": {name: annotation}})
         try:
-            hints = typing.get_type_hints(holder, namespace, {}, include_extras=True)
+            found |= typing.get_type_hints(holder, namespace, {}, include_extras=True)
         except Exception as error:  # evaluating an annotation runs user code
             failures.append(f"{name}: {error}")
-        else:
-            found[name] = hints[name]
-    return found
+    return found, failures
 
 
 class _Walk:
@@ -246,7 +208,6 @@ class _Walk:
         for base in reversed(cls.__mro__):
             if base.__module__.partition(".")[0] in ("builtins", "pydantic", "typing"):
                 continue
-            failures: list[str] = []
             try:
                 own = inspect.get_annotations(base)
             except Exception as error:  # as above: user code
@@ -255,7 +216,8 @@ class _Walk:
             wanted = {name: own[name] for name in own if names is None or name in names}
             module = vars(sys.modules.get(base.__module__, types))
             namespace = {**vars(base), **module, base.__name__: base}
-            found |= _resolve(wanted, namespace=namespace, failures=failures)
+            resolved, failures = _resolve(wanted, namespace=namespace)
+            found |= resolved
             self.unresolved += [f"{base.__qualname__}.{failure}" for failure in failures]
         return found.values()
 

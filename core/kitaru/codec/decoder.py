@@ -55,7 +55,9 @@ class Decoder:
             raise
         return values
 
-    def _dict(self, nodes: dict[str, Any], depth: int) -> dict[str, Any]:
+    def _dict(
+        self, nodes: dict[str, Any], depth: int, *, step: Callable[[str], str] = step
+    ) -> dict[str, Any]:
         if depth >= MAX_DEPTH:
             raise Refused(TOO_DEEP)
         values = {}
@@ -68,16 +70,7 @@ class Decoder:
         return values
 
     def _fields(self, nodes: dict[str, Any], depth: int) -> dict[str, Any]:
-        if depth >= MAX_DEPTH:
-            raise Refused(TOO_DEEP)
-        values = {}
-        try:
-            for name, node in nodes.items():
-                values[name] = self.value(node, depth + 1)
-        except Refused as refused:
-            refused.trail.append((f".{name}", nodes))
-            raise
-        return values
+        return self._dict(nodes, depth, step=lambda name: f".{name}")
 
     def _sequence(self, node: dict[str, Any], depth: int) -> Any:
         values = self._items(node["v"], depth)
@@ -101,7 +94,7 @@ class Decoder:
         state = State(fields)
         if node["$"] == "model":
             state = self._model_state(node, fields=fields, depth=depth)
-        return rebuild(self._class(node), state)
+        return rebuild(self._class(node), node["$"], state)
 
     def _model_state(self, node: dict[str, Any], *, fields: dict[str, Any], depth: int) -> State:
         extra = self._fields({"model_extra": node.get("extra")}, depth)["model_extra"]

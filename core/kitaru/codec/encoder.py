@@ -8,7 +8,7 @@ Never calls into user code beyond reading fields.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from math import isfinite
 from typing import Any, ClassVar
 
@@ -29,11 +29,17 @@ _SORTED_JSON = json.JSONEncoder(**_FORMAT, sort_keys=True).encode
 _BINARY = ("bytes", "bytearray")
 
 
-def too_large(size: str, *, limit: int) -> str:
-    """What to say of a value of this size."""
-    return (
-        f"is {size} when recorded, over the limit of {limit} bytes (MAX_VALUE_BYTES): keep it in "
-        f"a file or an object store, and record where it is"
+def within(data: bytes, limit: int) -> bytes:
+    """The bytes of a record, refused where there are too many."""
+    if len(data) > limit:
+        raise _too_large(str(len(data)), limit=limit)
+    return data
+
+
+def _too_large(size: str, *, limit: int) -> Refused:
+    return Refused(
+        f"is {size} bytes when recorded, over the limit of {limit} bytes (MAX_VALUE_BYTES): keep "
+        f"it in a file or an object store, and record where it is"
     )
 
 
@@ -49,7 +55,7 @@ class Encoder:
 
     def write(self, value: object) -> bytes:
         """The bytes of a value."""
-        return self._json(self._tree(value, 0)).encode()
+        return within(self._json(self._tree(value, 0)).encode(), self._limit)
 
     def _tree(self, value: Any, depth: int) -> Any:
         kind = type(value)
@@ -78,29 +84,23 @@ class Encoder:
     def _spend(self, size: int) -> None:
         self._room -= size
         if self._room < 0:
-            raise Refused(too_large(f"more than {self._limit} bytes", limit=self._limit))
+            raise _too_large(f"more than {self._limit}", limit=self._limit)
 
-    def _list(self, value: list[Any], depth: int) -> list[Any]:
+    def _list(self, value: Collection[Any], depth: int, *, step: str = "[{}]") -> list[Any]:
         nodes: list[Any] = []
         try:
             for item in value:
                 nodes.append(self._tree(item, depth))
         except Refused as refused:
-            refused.trail.append((f"[{len(nodes)}]", value))
+            refused.trail.append((step.format(len(nodes)), value))
             raise
         return nodes
 
-    def _tuple(self, value: Any, depth: int) -> dict[str, Any]:
+    def _tuple(self, value: tuple[Any, ...], depth: int) -> dict[str, Any]:
         return {"$": "tuple", "v": self._list(value, depth)}
 
     def _set(self, value: Set[Any], depth: int) -> dict[str, Any]:
-        nodes: list[Any] = []
-        try:
-            for item in value:
-                nodes.append(self._tree(item, depth))
-        except Refused as refused:
-            refused.trail.append(("{...}", value))
-            raise
+        nodes = self._list(value, depth, step="{{...}}")
         # The order of a set differs between processes.
         return {"$": type(value).__name__, "v": sorted(nodes, key=self._json)}
 

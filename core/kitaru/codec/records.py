@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import sys
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum, Flag
 from typing import Any, NamedTuple
 
@@ -25,9 +25,6 @@ _BOOKKEEPING = (
     "__pydantic_extra__",
     "__pydantic_private__",
 )
-
-#: Makes a field's default, given the fields before it.
-_Default = Callable[[dict[str, Any]], Any]
 
 
 class State(NamedTuple):
@@ -74,9 +71,8 @@ def member_of(value: Enum) -> Any:
         raise Refused(f"is a member of {cls.__qualname__} that its class does not list")
     parts: list[Any] = []
     rest, bit = value._value_, 1
-    members = list(cls.__members__.items())
     # Backwards, so that the first name of several for one value wins.
-    named = {member._value_: name for name, member in reversed(members)}
+    named = {member._value_: name for name, member in reversed(list(cls.__members__.items()))}
     while bit <= rest:
         if rest & bit and bit in named:
             parts.append(named[bit])
@@ -87,60 +83,46 @@ def member_of(value: Enum) -> Any:
 
 def find_member(cls: Any, recorded: Any) -> Any:
     """The member that `member_of` wrote down."""
-    names = recorded if issubclass(cls, Flag) else [recorded]
-    if type(names) is not list:
-        raise Refused("is damaged: a flag is a list of names")
+    if type(recorded) is str:
+        return _member(cls, recorded)
     bits = 0
-    for name in names:
-        if type(name) is int and names is recorded:
-            bits |= name
-        elif type(name) is str and name in cls.__members__:
-            member = cls.__members__[name]
-            if names is not recorded:
-                return member
-            bits |= member._value_
-        else:
-            raise Refused(
-                f"was recorded as {cls.__qualname__}.{name}, which the class no longer has"
-            )
+    for part in recorded:
+        bits |= part if type(part) is int else _member(cls, part)._value_
     value = cls(bits)
     if type(value) is not cls:
         raise Refused(f"was recorded as a {cls.__qualname__}, which no longer holds bits {bits:#x}")
     return value
 
 
+def _member(cls: Any, name: object) -> Any:
+    if type(name) is not str or name not in cls.__members__:
+        raise Refused(f"was recorded as {cls.__qualname__}.{name}, which the class no longer has")
+    return cls.__members__[name]
+
+
 def state_of(value: Any, kind: str) -> State:
     """What an instance holds, field by field."""
-    cls = type(value)
-    if kind == "model":
-        return _model_state(value)
-    names = cls._fields if kind == "namedtuple" else [f.name for f in dataclasses.fields(cls)]
+    names = _fields(type(value), kind)
     _refuse_strays(value, names)
     if kind == "namedtuple":
         return State(dict(zip(names, tuple(value), strict=True)))
-    return State({name: _field(value, name) for name in names})
-
-
-def _model_state(value: Any) -> State:
-    cls, held = type(value), value.__dict__
-    names = cls.model_fields
-    _refuse_strays(value, names)
-    if missing := [name for name in names if name not in held]:
-        raise Refused(f"is a {cls.__qualname__} whose field {missing[0]!r} has no value: set it")
+    # A model's attributes may be descriptors that do more than read.
+    read = value.__dict__.__getitem__ if kind == "model" else functools.partial(getattr, value)
+    fields = {}
+    for name in names:
+        try:
+            fields[name] = read(name)
+        except (AttributeError, KeyError):
+            reason = f"is a {type(value).__qualname__} whose field {name!r} has no value: set it"
+            raise Refused(reason) from None
+    if kind != "model":
+        return State(fields)
     return State(
-        {name: held[name] for name in names},
+        fields,
         value.__pydantic_fields_set__,
         value.__pydantic_extra__,
         value.__pydantic_private__,
     )
-
-
-def _field(value: object, name: str) -> object:
-    try:
-        return getattr(value, name)
-    except AttributeError:
-        reason = f"is a {type(value).__qualname__} whose field {name!r} has no value: set it"
-        raise Refused(reason) from None
 
 
 def _refuse_strays(value: object, names: Iterable[str]) -> None:
@@ -160,22 +142,20 @@ def _refuse_strays(value: object, names: Iterable[str]) -> None:
         )
 
 
-def rebuild(cls: Any, state: State) -> Any:
+def rebuild(cls: Any, kind: str, state: State) -> Any:
     """An instance with this state; fields added since take their defaults."""
-    kind = kind_of(cls)
+    fields = _complete(cls, kind, state.fields)
     if kind == "model":
-        return _rebuild_model(cls, state)
+        return _rebuild_model(cls, fields, state)
     if kind == "namedtuple":
-        values = _complete(cls, state.fields, defaults=_namedtuple_defaults(cls))
-        return tuple.__new__(cls, values.values())
+        return tuple.__new__(cls, fields.values())
     instance = object.__new__(cls)
-    for name, value in _complete(cls, state.fields, defaults=_dataclass_defaults(cls)).items():
+    for name, value in fields.items():
         object.__setattr__(instance, name, value)
     return instance
 
 
-def _rebuild_model(cls: Any, state: State) -> Any:
-    fields = _complete(cls, state.fields, defaults=_model_defaults(cls))
+def _rebuild_model(cls: Any, fields: dict[str, Any], state: State) -> Any:
     extra = state.extra
     if cls.model_config.get("extra") == "allow":
         extra = extra or {}
@@ -207,19 +187,17 @@ def _private(cls: Any, recorded: Mapping[str, Any] | None) -> dict[str, Any] | N
     return {**values, **(recorded or {})}
 
 
-def _complete(
-    cls: type, recorded: Mapping[str, Any], *, defaults: Mapping[str, _Default | None]
-) -> dict[str, Any]:
+def _complete(cls: Any, kind: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
     """The recorded fields in the order of the class, and defaults for those it gained."""
-    gone = [name for name in recorded if name not in defaults]
-    if gone:
+    fields = _fields(cls, kind)
+    if gone := [name for name in recorded if name not in fields]:
         raise Refused(_changed(cls, f"fields {', '.join(gone)}, now gone"))
-    lacking = [name for name, make in defaults.items() if name not in recorded and make is None]
-    if lacking:
+    if lacking := [name for name, needed in fields.items() if needed and name not in recorded]:
         raise Refused(_changed(cls, f"no fields {', '.join(lacking)}, now required"))
     values: dict[str, Any] = {}
-    for name, make in defaults.items():
-        values[name] = recorded[name] if make is None or name in recorded else make(values)
+    for name in fields:
+        known = name in recorded
+        values[name] = recorded[name] if known else _default(cls, kind, name=name, before=values)
     return values
 
 
@@ -230,36 +208,25 @@ def _changed(cls: type, what: str) -> str:
     )
 
 
-def _namedtuple_defaults(cls: Any) -> dict[str, _Default | None]:
-    given = cls._field_defaults
-    return {name: _constant(given[name]) if name in given else None for name in cls._fields}
-
-
-def _dataclass_defaults(cls: Any) -> dict[str, _Default | None]:
-    found: dict[str, _Default | None] = {}
-    for field in dataclasses.fields(cls):
-        if field.default is not dataclasses.MISSING:
-            found[field.name] = _constant(field.default)
-        elif field.default_factory is not dataclasses.MISSING:
-            found[field.name] = functools.partial(_made, field.default_factory)
-        else:
-            found[field.name] = None
-    return found
-
-
-def _model_defaults(cls: Any) -> dict[str, _Default | None]:
-    def default(field: Any) -> _Default:
-        return lambda values: field.get_default(call_default_factory=True, validated_data=values)
-
+def _fields(cls: Any, kind: str) -> dict[str, bool]:
+    """The fields of a class, and whether each has to be given."""
+    if kind == "namedtuple":
+        return dict.fromkeys(cls._fields, True) | dict.fromkeys(cls._field_defaults, False)
+    if kind == "model":
+        return {name: field.is_required() for name, field in cls.model_fields.items()}
+    missing = dataclasses.MISSING
     return {
-        name: None if field.is_required() else default(field)
-        for name, field in cls.model_fields.items()
+        field.name: field.default is missing and field.default_factory is missing
+        for field in dataclasses.fields(cls)
     }
 
 
-def _constant(value: object) -> _Default:
-    return lambda _: value
-
-
-def _made(factory: Callable[[], Any], _: dict[str, Any]) -> Any:
-    return factory()
+def _default(cls: Any, kind: str, *, name: str, before: dict[str, Any]) -> Any:
+    """What a field takes that is not recorded, given the fields before it."""
+    if kind == "namedtuple":
+        return cls._field_defaults[name]
+    if kind == "model":
+        field = cls.model_fields[name]
+        return field.get_default(call_default_factory=True, validated_data=before)
+    field = cls.__dataclass_fields__[name]
+    return field.default_factory() if field.default is dataclasses.MISSING else field.default

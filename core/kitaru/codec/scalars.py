@@ -13,7 +13,9 @@ import importlib
 import sys
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
+
+from kitaru.codec.refusal import Refused
 
 #: Integers outside ±2**63 are written in hexadecimal: JSON readers disagree about them, and
 #: Python limits how many decimal digits it converts.
@@ -53,11 +55,10 @@ def scalar_tag(cls: type) -> str | None:
 
 def pack_text(text: str) -> Any:
     """Text as a JSON node: itself, or tagged when UTF-8 cannot hold it (lone surrogates)."""
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            return {"$": "str", "v": _pack_str(text)}
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return {"$": "str", "v": _pack_str(text)}
     return text
 
 
@@ -118,8 +119,8 @@ def _show_int(payload: Any) -> int | str:
     return number if number.bit_length() <= _DECIMAL_BITS else hex(number)
 
 
-def _show_float(payload: Any) -> str:
-    return show_float(float(_text(payload)))
+def _unpack_float(payload: Any) -> float:
+    return float(_text(payload))
 
 
 def show_float(number: float) -> str:
@@ -129,7 +130,7 @@ def show_float(number: float) -> str:
 
 def _unpack_complex(payload: Any) -> complex:
     real, imag = _list(payload, 2)
-    return complex(float(_text(real)), float(_text(imag)))
+    return complex(_unpack_float(real), _unpack_float(imag))
 
 
 def _unpack_range(payload: Any) -> range:
@@ -177,14 +178,6 @@ def _moment(cls: Any) -> Scalar:
     return Scalar(_pack_moment, unpack, lambda payload: _text(_list(payload, 3)[0]))
 
 
-def _pack_timedelta(delta: timedelta) -> list[int]:
-    return [delta.days, delta.seconds, delta.microseconds]
-
-
-def _unpack_timedelta(payload: Any) -> timedelta:
-    return timedelta(*map(_whole, _list(payload, 3)))
-
-
 def _pack_timezone(zone: timezone) -> list[Any]:
     offset = zone.utcoffset(None)
     name = zone.tzname(None)
@@ -204,10 +197,6 @@ def _pack_zoneinfo(zone: Any) -> str:
     return str(zone.key)
 
 
-def _pack_fraction(number: Any) -> list[int | str]:
-    return [_pack_int(number.numerator), _pack_int(number.denominator)]
-
-
 def _unpack_fraction(payload: Any) -> Any:
     return _type_elsewhere("Fraction")(*map(_unpack_int, _list(payload, 2)))
 
@@ -222,20 +211,25 @@ def _pack_path(path: Any) -> Any:
     return pack_text(str(path))
 
 
-def _path(name: str) -> Scalar:
-    def unpack(payload: Any) -> Any:
-        return _type_elsewhere(name)(_unpack_text(payload))
+def _refuse_pickle(payload: Any) -> NoReturn:
+    raise Refused(
+        f"is recorded as a pickle ({len(_unpack_bytes(payload))} bytes), and reading one can run "
+        f"any code: where you trust who wrote it, load it with allow_pickle=True, or declare its "
+        f'checkpoint with serializer="pickle"'
+    )
 
-    return Scalar(_pack_path, unpack, _unpack_text)
+
+def _show_pickle(payload: Any) -> dict[str, int]:
+    return {"pickle": len(_unpack_bytes(payload))}
 
 
 def _shown_as_text(pack: Callable[[Any], Any], unpack: Callable[[Any], Any]) -> Scalar:
     return Scalar(pack, unpack, lambda payload: str(unpack(payload)))
 
 
-def _elsewhere(name: str, pack: Callable[[Any], Any]) -> Scalar:
+def _elsewhere(name: str, pack: Callable[[Any], Any], read: Callable[[Any], str] = _text) -> Scalar:
     """A type that is built from one text, which is also what a person reads."""
-    return Scalar(pack, lambda payload: _type_elsewhere(name)(_text(payload)), _text)
+    return Scalar(pack, lambda payload: _type_elsewhere(name)(read(payload)), read)
 
 
 def _binary(unpack: Callable[[Any], Any]) -> Scalar:
@@ -252,23 +246,32 @@ _LOADED: dict[type, str] = {
 SCALARS: dict[str, Scalar] = {
     "str": Scalar(_pack_str, _unpack_str, _unpack_str),
     "int": Scalar(_pack_int, _unpack_int, _show_int),
-    "float": Scalar(repr, lambda payload: float(_text(payload)), _show_float),
+    "float": Scalar(repr, _unpack_float, lambda payload: show_float(_unpack_float(payload))),
     "bytes": _binary(_unpack_bytes),
     "bytearray": _binary(lambda payload: bytearray(_unpack_bytes(payload))),
     "complex": _shown_as_text(lambda c: [repr(c.real), repr(c.imag)], _unpack_complex),
     "range": Scalar(
-        lambda r: [_pack_int(r.start), _pack_int(r.stop), _pack_int(r.step)],
+        lambda r: [_pack_int(part) for part in (r.start, r.stop, r.step)],
         _unpack_range,
         _show_range,
     ),
     "datetime": _moment(datetime),
     "time": _moment(time),
     "date": _shown_as_text(date.isoformat, lambda payload: date.fromisoformat(_text(payload))),
-    "timedelta": _shown_as_text(_pack_timedelta, _unpack_timedelta),
+    "timedelta": _shown_as_text(
+        lambda delta: [delta.days, delta.seconds, delta.microseconds],
+        lambda payload: timedelta(*map(_whole, _list(payload, 3))),
+    ),
     "timezone": _shown_as_text(_pack_timezone, _unpack_timezone),
     "ZoneInfo": _elsewhere("ZoneInfo", _pack_zoneinfo),
     "Decimal": _elsewhere("Decimal", str),
     "UUID": _elsewhere("UUID", str),
-    "Fraction": Scalar(_pack_fraction, _unpack_fraction, _show_fraction),
-    **{name: _path(name) for name in _PATHS},
+    "Fraction": Scalar(
+        lambda number: [_pack_int(part) for part in number.as_integer_ratio()],
+        _unpack_fraction,
+        _show_fraction,
+    ),
+    **{name: _elsewhere(name, _pack_path, read=_unpack_text) for name in _PATHS},
+    # No value of any type: `wrap_pickle` writes it.
+    "pickle": Scalar(_pack_bytes, _refuse_pickle, _show_pickle),
 }

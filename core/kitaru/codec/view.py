@@ -71,6 +71,4 @@ def _as_key(key: Any) -> str:
 
 
 def _printable(text: str) -> str:
-    if text.isascii():
-        return text
-    return text.encode("utf-8", "backslashreplace").decode()
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

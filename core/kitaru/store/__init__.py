@@ -1,19 +1,18 @@
 """The store: one SQLite file that holds everything an execution was, is and waits for.
 
-`Store` is how the rest of Kitaru reaches it: `write` for a transaction of anybody, `fenced` for a
-transaction of an execution's driver, `snapshot` for reading. What happens inside a transaction is
-composed from the verbs of the modules here. Nothing else imports sqlite3 or sqlite-utils.
+`Store` is how the rest of Kitaru reaches it: `write` for a transaction, `together` for one that is
+shared, `snapshot` for reading. What happens inside a transaction is composed from the verbs of the
+modules here. Nothing else imports sqlite3 or sqlite-utils.
 """
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection
 
 from kitaru import config
-from kitaru.store import artifacts, executions, journal, leases, logs, waits
+from kitaru.store import artifacts, executions, journal, leases, logs, stacks, waits
 from kitaru.store.connection import Database
 from kitaru.store.leases import Lease
 
@@ -22,12 +21,14 @@ __all__ = [
     "Store",
     "Transaction",
     "artifacts",
+    "close_all",
     "executions",
     "journal",
     "leases",
     "logs",
     "open_store",
     "sqlite_version",
+    "stacks",
     "waits",
 ]
 
@@ -37,20 +38,15 @@ Transaction = sqlite3.Connection
 class Store(Database):
     """An open store."""
 
-    @contextlib.contextmanager
-    def fenced(self, lease: Lease) -> Iterator[tuple[Transaction, bool]]:
-        """A driver's transaction, and whether a cancel is requested.
-
-        Raises:
-            KitaruLeaseError: another runner has taken over; nothing is written.
-        """
-        with self.write() as conn:
-            yield conn, leases.fence(conn, lease)
-
     def lease_row(self, execution: int) -> sqlite3.Row | None:
         """The lease of an execution as it stands now."""
         rows = self.read(leases.SELECT, (execution,))
         return rows[0] if rows else None
+
+    def news(self, watched: Collection[int]) -> tuple[dict[int, sqlite3.Row], set[int]]:
+        """The leases of some executions, and which of these have waits that were just closed."""
+        with self.snapshot() as conn:
+            return leases.of(conn, watched), waits.closed(conn, watched)
 
 
 _stores: dict[str, Store] = {}
@@ -67,6 +63,15 @@ def open_store(home: config.Home) -> Store:
                 store.discard()
             store = _stores[key] = Store(home, durability=config.durability())
         return store
+
+
+def close_all() -> None:
+    """Close every store of this process; what is asked for later is opened again."""
+    with _opening:
+        for store in _stores.values():
+            if not store.is_stale():
+                store.close()
+        _stores.clear()
 
 
 def sqlite_version() -> str:

@@ -12,7 +12,8 @@ import ctypes
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,31 @@ from kitaru.store.locking import WriteLock
 _BUSY_SECONDS = 30.0
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "gluster", "lustre")
 _WAL_LIMIT_BYTES = 64 * 1024 * 1024
+
+
+class _Work:
+    """Somebody's part of a shared transaction."""
+
+    def __init__(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        self._work = work
+        self.is_done = False
+        self.error: BaseException | None = None
+
+    def run(self, conn: sqlite3.Connection, *, alone: bool) -> None:
+        """Do it; beside others a failure takes back this part only."""
+        if alone:
+            self._work(conn)
+            return
+        conn.execute("SAVEPOINT part")
+        try:
+            self._work(conn)
+        except BaseException as exc:
+            # A full disk has rolled back everything, and every part fails with it.
+            if not conn.in_transaction:
+                raise
+            conn.execute("ROLLBACK TO part")
+            self.error = exc
+        conn.execute("RELEASE part")
 
 
 class Database:
@@ -40,6 +66,8 @@ class Database:
         self._pid = os.getpid()
         self._closed = False
         self._reading = threading.Lock()
+        self._group = threading.Lock()
+        self._ready: deque[_Work] = deque()
         self._durability = durability
         self.read_only = not _prepare(home)
         with translated(self.path):
@@ -92,6 +120,33 @@ class Database:
                 if conn.in_transaction:
                     conn.execute("ROLLBACK")
                 raise
+
+    def together(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        """Do work in a transaction that it shares with whatever else is ready by then.
+
+        It returns when the transaction is committed. Work that fails is undone by itself and
+        raises here; what it shared the transaction with is committed all the same.
+        """
+        mine = _Work(work)
+        self._ready.append(mine)
+        with self._group:
+            if not mine.is_done:
+                # Taken one by one: others append meanwhile.
+                self._commit([self._ready.popleft() for _ in range(len(self._ready))])
+        if mine.error is not None:
+            raise mine.error
+
+    def _commit(self, group: list[_Work]) -> None:
+        try:
+            with self.write() as conn:
+                for each in group:
+                    each.run(conn, alone=len(group) == 1)
+        except BaseException as exc:  # the commit itself failed, and with it everybody's work
+            for each in group:
+                each.error = each.error or exc
+        finally:
+            for each in group:
+                each.is_done = True
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:

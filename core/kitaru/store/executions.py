@@ -28,6 +28,7 @@ class NewExecution:
     stack_name: str = config.DEFAULT_STACK
     tags: tuple[str, ...] = ()
     original_exec_id: str | None = None
+    parent_exec_id: str | None = None
     plan: dict[str, Any] | None = None
 
 
@@ -75,8 +76,8 @@ def create(conn: sqlite3.Connection, new: NewExecution) -> int:
     now = clock.now_us()
     cursor = conn.execute(
         "INSERT INTO executions (exec_id, flow_id, flow_name, status, created_at, stack_name, "
-        "original_exec_id, tags, metadata, spec, plan, inputs_size, inputs_digest) "
-        "VALUES (?, ?, ?, 'pending', ?, ?, ?, ?, '{}', ?, ?, 0, x'')",
+        "original_exec_id, parent_exec_id, tags, metadata, spec, plan, inputs_size, "
+        "inputs_digest) VALUES (?, ?, ?, 'pending', ?, ?, ?, ?, ?, '{}', ?, ?, 0, x'')",
         (
             new.exec_id,
             new.flow_id,
@@ -84,6 +85,7 @@ def create(conn: sqlite3.Connection, new: NewExecution) -> int:
             now,
             new.stack_name,
             new.original_exec_id,
+            new.parent_exec_id,
             values.dump(new.tags),
             values.dump(new.spec),
             values.dump(new.plan),
@@ -271,10 +273,10 @@ def read_result(conn: sqlite3.Connection, execution: int, *, exec_id: str) -> by
 
 
 def drive_data(conn: sqlite3.Connection, execution: int) -> dict[str, Any]:
-    """What a driver needs to know: spec, metadata, plan and names."""
+    """What a driver needs to know: spec, metadata, plan, deadline and names."""
     row = conn.execute(
-        "SELECT exec_id, flow_name, spec, metadata, plan, original_exec_id FROM executions "
-        "WHERE id = ?",
+        "SELECT exec_id, flow_name, spec, metadata, plan, original_exec_id, deadline_at "
+        "FROM executions WHERE id = ?",
         (execution,),
     ).fetchone()
     what = f"Execution {row['exec_id']}"
@@ -304,6 +306,19 @@ def advance(
     return status
 
 
+def stop(conn: sqlite3.Connection, row: Row, *, action: str = "cancel", reason: str) -> None:
+    """Cancel an execution and its children: those that are driven at their next durable call."""
+    if action == "cancel" and row.status is ExecutionStatus.RUNNING and row.holder == "alive":
+        leases.request_cancel(conn, row.id)
+    else:
+        waits.abort_all(conn, row.id)
+        journal.cut_off(conn, row.id)
+        advance(conn, row, action, reason=reason)
+        leases.revoke(conn, row.id)
+    for child in children(conn, row.exec_id):
+        stop(conn, child, reason=f"Cancelled with its parent {row.exec_id}.")
+
+
 def note(conn: sqlite3.Connection, row: Row, reason: str) -> None:
     """Say why the status is what it is, without a move."""
     conn.execute("UPDATE executions SET status_reason = ? WHERE id = ?", (reason, row.id))
@@ -325,6 +340,21 @@ def set_outcome(
         "WHERE id = ?",
         (values.dump(failure), *stored, execution),
     )
+
+
+def set_deadline(conn: sqlite3.Connection, execution: int, at: int | None) -> None:
+    """When the execution is to have ended, in microseconds."""
+    conn.execute("UPDATE executions SET deadline_at = ? WHERE id = ?", (at, execution))
+
+
+def children(conn: sqlite3.Connection, exec_id: str) -> list[Row]:
+    """The executions that this one has started and that have not ended."""
+    rows = conn.execute(
+        "SELECT id FROM executions WHERE parent_exec_id = ? "
+        "AND status IN ('pending', 'running', 'waiting') ORDER BY id",
+        (exec_id,),
+    ).fetchall()
+    return [at(conn, row[0]) for row in rows]
 
 
 def set_metadata(conn: sqlite3.Connection, execution: int, metadata: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from kitaru.models import CallStatus, CheckpointAttempt, CheckpointCall, Failure
 from kitaru.store import values
 from kitaru.store.values import StoredValue
 
-CallKind = Literal["checkpoint", "wait"]
+CallKind = Literal["checkpoint", "wait", "sleep", "flow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,14 @@ class AttemptRecord:
 class CallRecord:
     """One durable call as it stands in the journal; its result is read by `Journal.result`.
 
-    `settled` says that the flow went on after it saw the call fail, so that the failure is part
-    of its history. `failure` holds a `FailureInfo` and, under `exception`, what rebuilds it.
+    `lane` and `position` say which call of which task it is, `seq` numbers all calls as they were
+    made. `settled` says that the flow went on after it saw the call fail, so that the failure is
+    part of its history. `failure` holds a `FailureInfo` and, under `exception`, what rebuilds it.
     """
 
     seq: int
+    lane: str
+    position: int
     call_id: str
     kind: CallKind
     status: CallStatus
@@ -61,20 +64,38 @@ class CallRecord:
     failure: dict[str, Any] | None = None
     original_call_id: str | None = None
     cached_from: str | None = None
+    ended_order: int | None = None
+    due_at: int | None = None
+    child_exec_id: str | None = None
+    cache_key: bytes | None = None
 
     @property
     def is_recorded(self) -> bool:
-        """Whether the call has an outcome."""
+        """Whether the call has an outcome; one cut off by the end of its flow has none."""
+        if self.status is CallStatus.CANCELLED:
+            return self.ended_order is not None
         return self.status in (CallStatus.COMPLETED, CallStatus.FAILED)
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether a replay took it over from its original."""
+        return self.original_call_id is not None and self.cached_from is None
 
 
 _COLUMNS = (
-    "seq, call_id, kind, type, status, settled, started_at, ended_at, inputs_digest, "
-    "inputs_shown, parents, metadata, attempts, failure, original_call_id, cached_from"
+    "seq, lane, position, call_id, kind, type, status, settled, started_at, ended_at, "
+    "inputs_digest, inputs_shown, parents, metadata, attempts, failure, original_call_id, "
+    "cached_from, ended_order, due_at, child_exec_id, cache_key"
 )
 _INSERT = (
     f"INSERT OR REPLACE INTO calls (execution, {_COLUMNS}, result_size, result_digest, result) "  # noqa: S608
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    f"VALUES ({', '.join('?' * 26)})"
+)
+#: What a replay takes over; attempts and times of waking belong to the original.
+_COPIED = (
+    "seq, lane, position, call_id, kind, type, status, settled, started_at, ended_at, "
+    "inputs_digest, inputs_shown, parents, metadata, failure, ended_order, child_exec_id, "
+    "result_size, result_digest, result"
 )
 
 
@@ -95,6 +116,8 @@ def put(
         (
             execution,
             record.seq,
+            record.lane,
+            record.position,
             record.call_id,
             record.kind,
             record.type,
@@ -110,6 +133,10 @@ def put(
             values.dump(record.failure),
             record.original_call_id,
             record.cached_from,
+            record.ended_order,
+            record.due_at,
+            record.child_exec_id,
+            record.cache_key,
             stored.size if result is not None else None,
             stored.digest if result is not None else None,
             stored.data,
@@ -128,9 +155,18 @@ def settle(conn: sqlite3.Connection, execution: int, seqs: Iterable[int]) -> Non
 def reopen_failed(conn: sqlite3.Connection, execution: int) -> None:
     """Let the calls that made the execution fail run again; their attempts stay."""
     conn.execute(
-        "UPDATE calls SET status = 'pending', failure = NULL "
-        "WHERE execution = ? AND status = 'failed' AND settled = 0",
+        "UPDATE calls SET status = 'pending', failure = NULL, ended_order = NULL "
+        "WHERE execution = ? AND status IN ('failed', 'cancelled') AND settled = 0",
         (execution,),
+    )
+
+
+def cut_off(conn: sqlite3.Connection, execution: int) -> None:
+    """The flow has ended: what it still had under way will not come to an end of its own."""
+    conn.execute(
+        "UPDATE calls SET status = 'cancelled', ended_at = ? "
+        "WHERE execution = ? AND status IN ('pending', 'running')",
+        (clock.now_us(), execution),
     )
 
 
@@ -140,13 +176,10 @@ def copy_calls(
     """Give a replay the calls `first <= seq < before` of its original, with their artifacts."""
     exec_id = conn.execute("SELECT exec_id FROM executions WHERE id = ?", (source,)).fetchone()[0]
     conn.execute(
-        "INSERT OR REPLACE INTO calls (execution, seq, call_id, kind, type, status, settled, "
-        "started_at, ended_at, inputs_digest, inputs_shown, parents, metadata, failure, "
-        "original_call_id, result_size, result_digest, result) "
-        "SELECT ?, seq, call_id, kind, type, status, settled, started_at, ended_at, inputs_digest, "
-        "inputs_shown, parents, metadata, failure, ? || '/' || call_id, result_size, "
-        "result_digest, result FROM calls WHERE execution = ? AND seq >= ? AND seq < ? "
-        "AND status IN ('completed', 'failed')",
+        f"INSERT OR REPLACE INTO calls (execution, {_COPIED}, original_call_id) "  # noqa: S608
+        f"SELECT ?, {_COPIED}, ? || '/' || call_id FROM calls "
+        "WHERE execution = ? AND seq >= ? AND seq < ? AND (status IN ('completed', 'failed') "
+        "OR status = 'cancelled' AND ended_order IS NOT NULL)",
         (target, exec_id, source, first, before),
     )
     conn.execute(
@@ -187,11 +220,54 @@ def result(conn: sqlite3.Connection, execution: int, seq: int, *, what: str) -> 
     return values.get(conn, owner(execution, seq), StoredValue(*row), what=what)
 
 
+def child_of(conn: sqlite3.Connection, execution: int, seq: int) -> str:
+    """The child execution that a call has started."""
+    found = conn.execute(
+        "SELECT child_exec_id FROM calls WHERE execution = ? AND seq = ?", (execution, seq)
+    ).fetchall()
+    return str(values.one_row(found, what="The child's call")[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """A completed call that may stand for another: its id, place, metadata and result."""
+
+    call: str
+    execution: int
+    seq: int
+    metadata: dict[str, Any]
+    result: bytes
+
+
+def cached(conn: sqlite3.Connection, key: bytes) -> Cached | None:
+    """The latest completed call that ran under this cache key."""
+    found = conn.execute(
+        "SELECT exec_id, execution, seq, call_id, calls.metadata, calls.result, "
+        "calls.result_size, calls.result_digest FROM calls JOIN executions ON id = execution "
+        "WHERE cache_key = ? ORDER BY calls.ended_at DESC LIMIT 1",
+        (key,),
+    ).fetchone()
+    if found is None:
+        return None
+    call = ids.qualified(found["exec_id"], found["call_id"])
+    stored = StoredValue(found["result"], found["result_size"], found["result_digest"])
+    place = owner(found["execution"], found["seq"])
+    return Cached(
+        call,
+        found["execution"],
+        found["seq"],
+        values.load(found["metadata"], what=call) or {},
+        values.get(conn, place, stored, what=f"Result of {call}"),
+    )
+
+
 @values.intact("A call")
 def _record(row: sqlite3.Row, exec_id: str) -> CallRecord:
     what = f"Call {ids.qualified(exec_id, row['call_id'])}"
     return CallRecord(
         seq=row["seq"],
+        lane=row["lane"],
+        position=row["position"],
         call_id=row["call_id"],
         kind=row["kind"],
         status=CallStatus(row["status"]),
@@ -210,6 +286,10 @@ def _record(row: sqlite3.Row, exec_id: str) -> CallRecord:
         failure=values.load(row["failure"], what=what),
         original_call_id=row["original_call_id"],
         cached_from=row["cached_from"],
+        ended_order=row["ended_order"],
+        due_at=row["due_at"],
+        child_exec_id=row["child_exec_id"],
+        cache_key=row["cache_key"],
     )
 
 

@@ -7,10 +7,12 @@ the epoch decides.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from kitaru import clock, config, host
 from kitaru.errors import KitaruLeaseError
@@ -21,6 +23,10 @@ SELECT = (
     "SELECT epoch, runner, host, pid, mark, expires_at, cancel_requested FROM leases "
     "WHERE execution = ?"
 )
+
+
+#: What a lease's row says.
+LeaseRow: TypeAlias = sqlite3.Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,16 @@ def row(conn: sqlite3.Connection, execution: int) -> sqlite3.Row | None:
     """The lease's row."""
     found: sqlite3.Row | None = conn.execute(SELECT, (execution,)).fetchone()
     return found
+
+
+def of(conn: sqlite3.Connection, watched: Collection[int]) -> dict[int, sqlite3.Row]:
+    """The leases of several executions, by their rows."""
+    rows = conn.execute(
+        "SELECT execution, epoch, cancel_requested FROM leases "
+        "WHERE execution IN (SELECT value FROM json_each(?))",
+        (json.dumps([*watched]),),
+    ).fetchall()
+    return {found["execution"]: found for found in rows}
 
 
 def take(conn: sqlite3.Connection, *, execution: int, exec_id: str, runner: str) -> Lease:

@@ -85,6 +85,15 @@ def read(
     return [_entry(row) for row in rows]
 
 
+def count_of_body(conn: sqlite3.Connection, execution: int) -> int:
+    """How many lines the body of a flow has stored, without those of its calls."""
+    found = conn.execute(
+        "SELECT count(*) FROM logs WHERE execution = ? AND call_id IS NULL AND source = 'step'",
+        (execution,),
+    )
+    return int(found.fetchone()[0])
+
+
 def read_after(
     conn: sqlite3.Connection,
     execution: int,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import sqlite_utils
 
 APPLICATION_ID = 0x4B495452  # "KITR"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _V1 = """
 CREATE TABLE executions (
@@ -140,6 +140,28 @@ CREATE TABLE logs (
 CREATE INDEX logs_execution ON logs (execution, at, id);
 """
 
+#: Lanes for calls of concurrent tasks, the order in which calls ended, durable sleeps, cached
+#: results, child executions, deadlines, stacks.
+_V2 = """
+ALTER TABLE executions ADD COLUMN deadline_at INTEGER;
+CREATE INDEX executions_parent ON executions (parent_exec_id) WHERE parent_exec_id IS NOT NULL;
+ALTER TABLE calls ADD COLUMN lane TEXT NOT NULL DEFAULT '';
+ALTER TABLE calls ADD COLUMN position INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE calls ADD COLUMN ended_order INTEGER;
+ALTER TABLE calls ADD COLUMN due_at INTEGER;
+ALTER TABLE calls ADD COLUMN child_exec_id TEXT;
+ALTER TABLE calls ADD COLUMN cache_key BLOB;
+UPDATE calls SET position = seq;
+CREATE INDEX calls_cached ON calls (cache_key, ended_at) WHERE cache_key IS NOT NULL;
+CREATE INDEX calls_due ON calls (due_at) WHERE due_at IS NOT NULL;
+CREATE TABLE stacks (
+    name TEXT PRIMARY KEY,
+    type TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    active INTEGER NOT NULL DEFAULT 0
+);
+"""
+
 
 def check(conn: sqlite3.Connection, path: Path) -> int:
     """The schema version of a file; refuses files that are not ours or newer than this program."""
@@ -195,8 +217,16 @@ def _migrate(conn: sqlite3.Connection) -> None:
 
     @migrations(name="v1")
     def v1(db: sqlite_utils.Database) -> None:
-        for statement in _V1.split(";\n"):
-            if statement.strip():
-                db.execute(statement)
+        _run(db, _V1)
+
+    @migrations(name="v2")
+    def v2(db: sqlite_utils.Database) -> None:
+        _run(db, _V2)
 
     migrations.apply(sqlite_utils.Database(conn, execute_plugins=False))
+
+
+def _run(db: sqlite_utils.Database, script: str) -> None:
+    for statement in script.split(";\n"):
+        if statement.strip():
+            db.execute(statement)

@@ -6,7 +6,9 @@ is the driver that turns it into the record of the call.
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +84,26 @@ def status(conn: sqlite3.Connection, execution: int, seq: int) -> str | None:
         "SELECT status FROM waits WHERE execution = ? AND seq = ?", (execution, seq)
     ).fetchone()
     return None if row is None else str(row[0])
+
+
+def withdraw(conn: sqlite3.Connection, execution: int, seq: int) -> None:
+    """The flow no longer asks this."""
+    conn.execute(
+        "UPDATE waits SET status = 'withdrawn', resolved_at = ? "
+        "WHERE execution = ? AND seq = ? AND status = 'pending'",
+        (clock.now_us(), execution, seq),
+    )
+
+
+def closed(conn: sqlite3.Connection, watched: Collection[int]) -> set[int]:
+    """Which of these executions have an answer that their flow has not seen."""
+    rows = conn.execute(
+        "SELECT DISTINCT waits.execution FROM waits JOIN calls USING (execution, seq) "
+        "WHERE waits.status <> 'pending' AND calls.status = 'running' "
+        "AND waits.execution IN (SELECT value FROM json_each(?))",
+        (json.dumps([*watched]),),
+    ).fetchall()
+    return {row[0] for row in rows}
 
 
 def read_answer(conn: sqlite3.Connection, execution: int, seq: int, *, what: str) -> bytes | None:
