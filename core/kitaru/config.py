@@ -90,10 +90,16 @@ def find_home(explicit: str | os.PathLike[str] | None = None) -> Home:
         explicit: a folder that wins over everything else.
 
     Raises:
-        KitaruUsageError: the folder named is empty text or a file.
+        KitaruUsageError: the folder named is empty text or a file, or a server is named.
     """
     if explicit is not None:
         return _named(os.fspath(explicit), "explicit argument")
+    if os.environ.get("KITARU_SERVER_URL"):
+        # Going on with a local store would put executions where nobody looks for them.
+        raise KitaruUsageError(
+            "KITARU_SERVER_URL is set, but this version works on local stores only. Unset it; "
+            "KITARU_HOME names the store."
+        )
     if "KITARU_HOME" in os.environ:
         return _named(os.environ["KITARU_HOME"], "KITARU_HOME")
     try:

@@ -117,3 +117,12 @@ def test_a_durability_of_another_name_is_refused(
         KitaruClient().executions.list()
 
     assert not (home / config.DATABASE_NAME).exists()
+
+
+def test_a_server_that_is_named_is_not_passed_over(home: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("KITARU_SERVER_URL", "https://kitaru.example")
+
+    with pytest.raises(KitaruUsageError, match="KITARU_SERVER_URL is set"):
+        config.find_home()
+
+    assert config.find_home(home).path == home

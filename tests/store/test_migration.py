@@ -1,4 +1,4 @@
-"""A store that an earlier version has written: it becomes a current one, and its executions go on."""
+"""A store of an earlier version becomes a current one, and its executions go on."""
 
 from __future__ import annotations
 
