@@ -57,7 +57,7 @@ _PUBLIC = {
         "list_stacks",
         "use_stack",
     ),
-    "waits": ("sleep", "wait"),
+    "waits": ("sleep", "wait", "wait_async"),
 }
 _MODULES = {name: module for module, names in _PUBLIC.items() for name in names}
 _NAMES = sorted(["__version__", *_MODULES])
@@ -110,6 +110,7 @@ if TYPE_CHECKING:
     from kitaru.stacks import use_stack as use_stack
     from kitaru.waits import sleep as sleep
     from kitaru.waits import wait as wait
+    from kitaru.waits import wait_async as wait_async
 
     __version__: str
 else:

@@ -71,6 +71,7 @@ def misfit(value: Any, schema: Any, *, root: dict[str, Any] | None = None) -> st
         root: the document that references in the schema point into, when that is another.
     """
     import jsonschema
+    from jsonschema.exceptions import UnknownType, best_match
     from referencing import Registry
     from referencing.exceptions import Unresolvable
 
@@ -81,10 +82,10 @@ def misfit(value: Any, schema: Any, *, root: dict[str, Any] | None = None) -> st
     )
     try:
         errors = validator.evolve(schema=schema).iter_errors(value)
-        error = jsonschema.exceptions.best_match(errors)
+        error = best_match(errors)
     except RecursionError:
         return _TOO_DEEP
-    except (Unresolvable, jsonschema.exceptions.UnknownType):
+    except (Unresolvable, UnknownType):
         return None
     if error is None:
         return None

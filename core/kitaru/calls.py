@@ -46,6 +46,8 @@ class Calls:
         interactive: whether waits are asked in the terminal.
     """
 
+    is_async = False
+
     def __init__(self, store: Store, lease: Lease, *, interactive: bool) -> None:
         with store.snapshot() as conn:
             data = executions.drive_data(conn, lease.execution)

@@ -13,7 +13,7 @@ import inspect
 import itertools
 import json
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 from kitaru import codec, config, context, inputs, naming, redaction, retry, serializers
 from kitaru.context import CallRequest, IsolatedTask
@@ -23,8 +23,10 @@ from kitaru.futures import CheckpointFuture, CheckpointGroup
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
-R = TypeVar("R")
+# Covariant: to pyright an `async def` returns a subclass of the Coroutine in the overloads.
+R = TypeVar("R", covariant=True)
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 Runtime = Literal["inline", "isolated"]
 _Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
@@ -105,13 +107,18 @@ class Checkpoint(Generic[P, R]):
 
     @overload
     def map(
-        self: Checkpoint[Q, Coroutine[Any, Any, T]],
-        items: Iterable[Any],
+        self: Checkpoint[Concatenate[Item, Q], Coroutine[Any, Any, T]],
+        items: Iterable[Item],
         *,
         max_workers: int | None = ...,
     ) -> CheckpointGroup[T]: ...
     @overload
-    def map(self, items: Iterable[Any], *, max_workers: int | None = ...) -> CheckpointGroup[R]: ...
+    def map(
+        self: Checkpoint[Concatenate[Item, Q], R],
+        items: Iterable[Item],
+        *,
+        max_workers: int | None = ...,
+    ) -> CheckpointGroup[R]: ...
     def map(self, items: Iterable[Any], *, max_workers: int | None = None) -> Any:
         """Submit the checkpoint once per item.
 

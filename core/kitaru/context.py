@@ -163,6 +163,7 @@ class Driver(Protocol):
     """What drives the flow that is running here; in an async flow `call` gives a coroutine."""
 
     store: Store
+    is_async: bool
 
     @property
     def exec_id(self) -> str: ...

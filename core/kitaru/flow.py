@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from kitaru import (
     codec,
@@ -27,7 +27,8 @@ from kitaru.store import open_store
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
-R = TypeVar("R")
+# Covariant: to pyright an `async def` returns a subclass of the Coroutine in the overloads.
+R = TypeVar("R", covariant=True)
 T = TypeVar("T")
 
 _RUN_OPTIONS = ("retries", "cache", "stack")
@@ -49,11 +50,13 @@ class Flow(Generic[P, R]):
         """What the flow is called."""
         return self.definition.name
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        raise KitaruUsageError(
-            f"Flow {self.name!r} is not called directly. Start it with "
-            f"`handle = {self.__name__}.run(…)` and take its result with `handle.wait()`."
-        )
+    if not TYPE_CHECKING:  # so that checkers complain about it too
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            raise KitaruUsageError(
+                f"Flow {self.name!r} is not called directly. Start it with "
+                f"`handle = {self.__name__}.run(…)` and take its result with `handle.wait()`."
+            )
 
     @overload
     def run(
@@ -70,7 +73,8 @@ class Flow(Generic[P, R]):
         Args:
             args: the flow's inputs.
             kwargs: the flow's inputs by name; `retries`, `cache` and `stack`, where the flow has
-                no such parameter, are options as in `with_options`.
+                no such parameter, are options as in `with_options`. Type checkers know the
+                flow's own parameters only: where types are checked, use `with_options`.
 
         Raises:
             KitaruUsageError: the inputs do not fit the flow's parameters, an option or a setting
@@ -97,13 +101,29 @@ class Flow(Generic[P, R]):
         lease = launch.start(store, flow, arguments)
         return drive_here(store, flow, lease, interactive=terminal.is_interactive())
 
+    @overload
+    def replay(
+        self: Flow[Q, Coroutine[Any, Any, T]],
+        exec_id: str,
+        from_: str,
+        overrides: Mapping[str, Any] | None = ...,
+        **flow_inputs: Any,
+    ) -> FlowHandle[T]: ...
+    @overload
+    def replay(
+        self,
+        exec_id: str,
+        from_: str,
+        overrides: Mapping[str, Any] | None = ...,
+        **flow_inputs: Any,
+    ) -> FlowHandle[R]: ...
     def replay(
         self,
         exec_id: str,
         from_: str,
         overrides: Mapping[str, Any] | None = None,
         **flow_inputs: Any,
-    ) -> FlowHandle[R]:
+    ) -> Any:
         """Start a new execution that reuses another's record up to a checkpoint.
 
         Args:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast, overload
 
 from kitaru.effects import Recorded
 from kitaru.errors import KitaruUsageError
 
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
 
 
 class CheckpointFuture(Generic[R]):
@@ -199,7 +199,11 @@ class CheckpointGroup(Generic[R]):
         """All values in order; raises what the first failed call raised, after all have ended."""
         return self.results()
 
-    def results(self, return_exceptions: bool = False) -> list[R]:
+    @overload
+    def results(self, return_exceptions: Literal[False] = ...) -> list[R]: ...
+    @overload
+    def results(self, return_exceptions: bool) -> list[R | Exception]: ...
+    def results(self, return_exceptions: bool = False) -> list[Any]:
         """All values in order, when all calls have ended.
 
         Args:

@@ -15,7 +15,7 @@ from kitaru.runtime import Driver
 from kitaru.store import Lease, Store, executions
 from kitaru.store.executions import Row
 
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
 
 
 class FlowHandle(Generic[R]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from kitaru import config
 from kitaru.errors import (
@@ -59,7 +60,7 @@ def policy(
     """
     if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
         raise KitaruUsageError(f"{owner}: retries is {retries!r}; it must be a whole number >= 0.")
-    classes = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+    classes: tuple[Any, ...] = retry_on if isinstance(retry_on, tuple) else (retry_on,)
     if not classes or not all(
         isinstance(each, type) and issubclass(each, BaseException) for each in classes
     ):

@@ -49,6 +49,8 @@ _is_apart: ContextVar[bool] = ContextVar("kitaru_apart", default=False)
 class TaskCalls(Calls):
     """The durable calls of one drive of an async flow."""
 
+    is_async = True
+
     def __init__(self, store: Store, lease: Lease, *, interactive: bool) -> None:
         super().__init__(store, lease, interactive=interactive)
         self._loop: asyncio.AbstractEventLoop | None = None

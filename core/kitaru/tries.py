@@ -54,7 +54,7 @@ async def attempt_async(request: CallRequest, scope: CallScope) -> Tried:
                 value = await request.run()
         if limit.cancelled_caught:
             return _timed_out(request, "it was cancelled")
-        return Tried(request.dump(value))
+        return Tried(request.dump(value))  # pyright: ignore[reportPossiblyUnboundVariable]
     except Unwind:
         raise
     except Exception as exc:  # user code: any exception is a failed attempt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Coroutine, Generator
 from typing import Any, TypeVar, overload
 
 from kitaru import codec, config, context, failures, logs, naming, redaction, retry
@@ -17,6 +18,24 @@ def wait(
     *,
     name: str | None = ...,
     question: str | None = ...,
+    schema: type[bool] = ...,
+    timeout: float = ...,
+    metadata: dict[str, Any] | None = ...,
+) -> bool: ...
+@overload
+def wait(
+    *,
+    name: str | None = ...,
+    question: str | None = ...,
+    schema: None,
+    timeout: float = ...,
+    metadata: dict[str, Any] | None = ...,
+) -> None: ...
+@overload
+def wait(
+    *,
+    name: str | None = ...,
+    question: str | None = ...,
     schema: type[T],
     timeout: float = ...,
     metadata: dict[str, Any] | None = ...,
@@ -26,7 +45,7 @@ def wait(
     *,
     name: str | None = ...,
     question: str | None = ...,
-    schema: Any = ...,
+    schema: Any,
     timeout: float = ...,
     metadata: dict[str, Any] | None = ...,
 ) -> Any: ...
@@ -42,7 +61,8 @@ def wait(
 
     The question is recorded; then the flow's process looks for the answer for `timeout` seconds
     and lets go. The question itself never expires: answered later, the execution goes on with
-    `kitaru executions resume`.
+    `kitaru executions resume`. An async flow awaits the answer; checkers accept that of
+    `wait_async`, which is otherwise the same.
 
     Args:
         name: what to answer it by; in a loop the next ones are `name#2`, `name#3`, ….
@@ -71,35 +91,101 @@ def wait(
         'published'
     """
     driver = context.in_flow("kitaru.wait()")
-    name = naming.checked("wait" if name is None else name, what="wait")
-    if question is not None and not isinstance(question, str):
-        raise KitaruUsageError(f"wait {name!r}: question is {question!r:.60}; it must be text.")
-    if question is not None and not redaction.is_storable(question):
-        raise KitaruUsageError(f"wait {name!r}: question {question!r:.60} has lone surrogates.")
-    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-    if not number or not timeout >= 0:
-        raise KitaruUsageError(f"wait {name!r}: timeout is {timeout!r}; give seconds >= 0.")
-    json_schema, load = _type(schema, name=name)
-    return driver.call(
-        context.WaitRequest(
-            name=name,
-            digest=codec.fingerprint([question, json_schema], path=name),
-            shown=f"question={question!r:.80}",
-            question=question,
-            schema=json_schema,
-            metadata=logs.json_metadata(metadata or {}, what=f"wait {name!r}"),
-            timeout=float(timeout),
-            load=load,
+    return driver.call(_question(name, question, schema, timeout=timeout, metadata=metadata))
+
+
+@overload
+def wait_async(
+    *,
+    name: str | None = ...,
+    question: str | None = ...,
+    schema: type[bool] = ...,
+    timeout: float = ...,
+    metadata: dict[str, Any] | None = ...,
+) -> Coroutine[Any, Any, bool]: ...
+@overload
+def wait_async(
+    *,
+    name: str | None = ...,
+    question: str | None = ...,
+    schema: None,
+    timeout: float = ...,
+    metadata: dict[str, Any] | None = ...,
+) -> Coroutine[Any, Any, None]: ...
+@overload
+def wait_async(
+    *,
+    name: str | None = ...,
+    question: str | None = ...,
+    schema: type[T],
+    timeout: float = ...,
+    metadata: dict[str, Any] | None = ...,
+) -> Coroutine[Any, Any, T]: ...
+@overload
+def wait_async(
+    *,
+    name: str | None = ...,
+    question: str | None = ...,
+    schema: Any,
+    timeout: float = ...,
+    metadata: dict[str, Any] | None = ...,
+) -> Coroutine[Any, Any, Any]: ...
+def wait_async(
+    *,
+    name: str | None = None,
+    question: str | None = None,
+    schema: Any = bool,
+    timeout: float = config.WAIT_TIMEOUT_SECONDS,
+    metadata: dict[str, Any] | None = None,
+) -> Coroutine[Any, Any, Any]:
+    """Ask as `wait` does, in an async flow, with the types of a coroutine that is awaited.
+
+    `await kitaru.wait(…)` does the same there; but to a type checker `wait` returns the answer,
+    for that is what it does in every other flow, and no signature can say both.
+
+    Args:
+        name: what to answer it by.
+        question: what the person reads.
+        schema: the answer's type.
+        timeout: seconds to hold the process for, 0 to let go at once.
+        metadata: JSON data to show with the question.
+
+    Raises:
+        KitaruContextError: called outside a flow's body.
+        KitaruUsageError: the flow is no `async def`, or an argument cannot be right.
+
+    Example:
+        >>> import kitaru
+        >>> @kitaru.flow
+        ... async def publish(topic: str) -> str:
+        ...     ok = await kitaru.wait_async(name="approve", question=f"Publish {topic}?")
+        ...     return "published" if ok else "rejected"
+        >>> handle = publish.run(topic="dogs")
+        >>> client = kitaru.KitaruClient()
+        >>> while not client.executions.pending_waits(handle.exec_id):
+        ...     pass
+        >>> _ = client.executions.input(handle.exec_id, wait="approve", value=True)
+        >>> handle.wait()
+        'published'
+    """
+    driver = context.in_flow("kitaru.wait_async()")
+    if not driver.is_async:
+        raise KitaruUsageError(
+            "kitaru.wait_async() is awaited in an `async def` flow; in this one, which is none, "
+            "use kitaru.wait(…)."
         )
+    coroutine: Coroutine[Any, Any, Any] = driver.call(
+        _question(name, question, schema, timeout=timeout, metadata=metadata)
     )
+    return coroutine
 
 
-def sleep(seconds: float, *, timeout: float = config.SLEEP_TIMEOUT_SECONDS) -> Any:
+def sleep(seconds: float, *, timeout: float = config.SLEEP_TIMEOUT_SECONDS) -> Awaitable[None]:
     """Let time pass in a flow; the time of waking is recorded, so a restart does not start over.
 
     For the first `timeout` seconds the flow's process is held; then it lets go, and the execution
     goes on with `kitaru executions resume` or by `kitaru worker` when the time has come. In an
-    async flow it is awaited.
+    async flow it must be awaited; in any other flow it is over when it returns.
 
     Args:
         seconds: how long, 0 or more.
@@ -122,14 +208,50 @@ def sleep(seconds: float, *, timeout: float = config.SLEEP_TIMEOUT_SECONDS) -> A
     length = retry.seconds(seconds, what="kitaru.sleep(): seconds")
     if length > _LONGEST_SLEEP:
         raise KitaruUsageError(f"kitaru.sleep(): seconds is {seconds!r}; a century is the most.")
-    return driver.call(
-        context.SleepRequest(
-            name="sleep",
-            digest=codec.fingerprint(length, path="sleep"),
-            shown=f"seconds={length:g}",
-            seconds=length,
-            timeout=retry.seconds(timeout, what="kitaru.sleep(): timeout"),
-        )
+    request = context.SleepRequest(
+        name="sleep",
+        digest=codec.fingerprint(length, path="sleep"),
+        shown=f"seconds={length:g}",
+        seconds=length,
+        timeout=retry.seconds(timeout, what="kitaru.sleep(): timeout"),
+    )
+    slept: Awaitable[None] = driver.call(request)
+    return slept if driver.is_async else _Slept()
+
+
+class _Slept:
+    """A sleep that is over; what `sleep` returns is an awaitable in any flow."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        yield from ()
+
+
+def _question(
+    name: str | None,
+    question: str | None,
+    schema: Any,
+    *,
+    timeout: float,
+    metadata: dict[str, Any] | None,
+) -> context.WaitRequest:
+    name = naming.checked("wait" if name is None else name, what="wait")
+    if question is not None and not isinstance(question, str):
+        raise KitaruUsageError(f"wait {name!r}: question is {question!r:.60}; it must be text.")
+    if question is not None and not redaction.is_storable(question):
+        raise KitaruUsageError(f"wait {name!r}: question {question!r:.60} has lone surrogates.")
+    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if not number or not timeout >= 0:
+        raise KitaruUsageError(f"wait {name!r}: timeout is {timeout!r}; give seconds >= 0.")
+    json_schema, load = _type(schema, name=name)
+    return context.WaitRequest(
+        name=name,
+        digest=codec.fingerprint([question, json_schema], path=name),
+        shown=f"question={question!r:.80}",
+        question=question,
+        schema=json_schema,
+        metadata=logs.json_metadata(metadata or {}, what=f"wait {name!r}"),
+        timeout=float(timeout),
+        load=load,
     )
 
 

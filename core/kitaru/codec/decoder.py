@@ -65,7 +65,7 @@ class Decoder:
             for key, node in nodes.items():
                 values[key] = self.value(node, depth + 1)
         except Refused as refused:
-            refused.trail.append((step(key), nodes))
+            refused.trail.append((step(key), nodes))  # pyright: ignore[reportPossiblyUnboundVariable]
             raise
         return values
 

@@ -113,7 +113,7 @@ class Encoder:
                 self._spend(len(key))
                 nodes[key] = self._tree(item, depth)
         except Refused as refused:
-            refused.trail.append((step(key), value))
+            refused.trail.append((step(key), value))  # pyright: ignore[reportPossiblyUnboundVariable]
             raise
         return nodes
 
@@ -164,7 +164,7 @@ class Encoder:
             for name, value in fields.items():
                 nodes[name] = self._tree(value, depth)
         except Refused as refused:
-            refused.trail.append((f".{name}", owner))
+            refused.trail.append((f".{name}", owner))  # pyright: ignore[reportPossiblyUnboundVariable]
             raise
         return nodes
 
