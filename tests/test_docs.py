@@ -13,6 +13,7 @@ The blocks of one document run in order in one folder, each in a process of its 
 from __future__ import annotations
 
 import doctest
+import inspect
 import os
 import re
 import subprocess
@@ -22,6 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+import kitaru
+from kitaru.models import ExecutionStatus, legal_actions
 
 ROOT = Path(__file__).resolve().parent.parent
 SDK = ROOT / "core" / "kitaru"
@@ -77,6 +81,10 @@ def commands_of(text: str) -> Iterator[tuple[str, str]]:
         while length < len(lines) and lines[length - 1].endswith("\\\n"):
             length += 1
         yield "".join(lines[:length]), "".join(lines[length:])
+
+
+def read(document: str) -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
 
 
 def run(command: list[str], folder: Path, home: Path) -> str:
@@ -148,12 +156,51 @@ DOCTESTED = [
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_document(document: str, tmp_path: Path):
-    run_document((ROOT / document).read_text(encoding="utf-8"), tmp_path)
+    run_document(read(document), tmp_path)
 
 
 @pytest.mark.parametrize("name", DOCTESTED)
 def test_docstrings(name: str, tmp_path: Path):
     run([sys.executable, "-c", RUN_DOCTESTS, name], tmp_path, tmp_path / "home")
+
+
+def test_the_table_of_statuses_is_the_one_of_the_code():
+    nouns, _, _ = read("docs/concepts.md").partition("## The journal")
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", nouns, re.MULTILINE)
+    shown = {status: re.findall(r"`(\w+)`", actions) for status, actions in rows}
+    assert shown.keys() == {*ExecutionStatus}
+    for status, actions in shown.items():
+        assert sorted(actions) == sorted(legal_actions(ExecutionStatus(status)))
+
+
+def test_every_public_name_has_a_line():
+    text = "\n".join(map(read, DOCUMENTS))
+    names = [name for name in dir(kitaru) if name != "__version__"]
+    assert [name for name in names if not re.search(rf"\b{name}\b", text)] == []
+
+
+@pytest.mark.parametrize("name", ["flow", "checkpoint", "wait"])
+def test_every_option_has_a_row(name: str):
+    rows = re.findall(r"^\| `(\w+)` \|", read("docs/authoring.md"), re.MULTILINE)
+    options = [*inspect.signature(getattr(kitaru, name)).parameters]
+    assert [option for option in options if option not in {*rows, "fn"}] == []
+
+
+def test_links_lead_somewhere():
+    for document in DOCUMENTS:
+        for link in re.findall(r"\]\(([^)]+)\)", read(document)):
+            name, _, section = link.partition("#")
+            if "://" in name:
+                continue
+            target = (ROOT / document).parent / name if name else ROOT / document
+            assert target.exists(), f"{document}: {link}"
+            assert not section or section in sections(target), f"{document}: {link}"
+
+
+def sections(document: Path) -> set[str]:
+    """What a Markdown document's headings are linked by."""
+    titles = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 # --- the runner itself ----------------------------------------------------------------------------
