@@ -19,6 +19,7 @@ from kitaru.journal import Step
 from kitaru.models import CallStatus, Execution, ExecutionStatus
 from kitaru.pending import Asking, Pending
 from kitaru.store import Transaction, executions, journal
+from kitaru.store.journal import CallRecord
 
 
 @dataclass(slots=True)
@@ -36,17 +37,30 @@ def start(drive: Drive, step: Step, request: ChildRequest) -> str:
     """Start a child, or take up the one that was started; returns its id."""
     known = step.record or step.reuse or step.earlier
     if known is not None and known.child_exec_id is not None:
-        if known is step.earlier:
-            request.run.attach(known.child_exec_id, retry=step.is_reopened)
+        if step.is_reopened:
+            _retry(drive, step, request, exec_id=known.child_exec_id)
+        elif known is step.earlier:
+            request.run.attach(known.child_exec_id)
         return known.child_exec_id
     with drive.ledger.commit() as conn:
         exec_id = request.run.create(conn, drive.ledger.exec_id)
-        record = row(
-            step, request, CallStatus.RUNNING, started_at=clock.now_us(), child_exec_id=exec_id
-        )
-        drive.put(conn, record, step=step)
+        drive.put(conn, _under_way(step, request, exec_id), step=step)
     request.run.drive()
     return exec_id
+
+
+def _retry(drive: Drive, step: Step, request: ChildRequest, *, exec_id: str) -> None:
+    """Retry a child with its parent: once, so its retry and the parent's record go together."""
+    with drive.ledger.commit() as conn:
+        is_taken = request.run.retry(conn, exec_id)
+        drive.put(conn, _under_way(step, request, exec_id), step=step)
+    if is_taken:
+        request.run.drive()
+
+
+def _under_way(step: Step, request: ChildRequest, exec_id: str) -> CallRecord:
+    since = step.earlier.started_at if step.earlier else clock.now_us()
+    return row(step, request, CallStatus.RUNNING, started_at=since, child_exec_id=exec_id)
 
 
 class Offspring(Pending[ChildRequest]):
@@ -73,9 +87,7 @@ class Offspring(Pending[ChildRequest]):
         with self._ledger.store.snapshot() as conn:
             now = executions.find(conn, self._child)
         if not now.status.is_finished:
-            self._is_left = now.holder != "alive" and not self._request.run.attach(
-                self._child, retry=False
-            )
+            self._is_left = now.holder != "alive" and not self._request.run.attach(self._child)
             return None
         outcome: list[Recorded] = []
         yield Commit(lambda conn: outcome.append(self._take(conn)))

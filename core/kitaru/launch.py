@@ -104,7 +104,7 @@ def resume(store: Store, flow: FlowDefinition, exec_id: str) -> Lease:
     Raises:
         KitaruStateError: it is driven, not answered yet, or has ended.
     """
-    _check_drivable(store, flow, exec_id)
+    check_drivable(store, flow, exec_id)
     with store.write() as conn:
         row = check_resume(conn, exec_id)
         return _take(conn, row, action="resume", flow=flow)
@@ -172,12 +172,17 @@ def retry(store: Store, flow: FlowDefinition, exec_id: str) -> Lease:
     Raises:
         KitaruStateError: it has not failed.
     """
-    _check_drivable(store, flow, exec_id)
+    check_drivable(store, flow, exec_id)
     with store.write() as conn:
-        row = check_retry(conn, exec_id)
-        executions.set_outcome(conn, row.id)
-        journal.reopen_failed(conn, row.id)
-        return _take(conn, row, action="retry", flow=flow)
+        return take_failed(conn, flow, exec_id)
+
+
+def take_failed(conn: Transaction, flow: FlowDefinition, exec_id: str) -> Lease:
+    """The same inside a transaction."""
+    row = check_retry(conn, exec_id)
+    executions.set_outcome(conn, row.id)
+    journal.reopen_failed(conn, row.id)
+    return _take(conn, row, action="retry", flow=flow)
 
 
 def check_retry(conn: Transaction, exec_id: str) -> Row:
@@ -219,7 +224,7 @@ def _recorded(store: Store, flow: FlowDefinition, exec_id: str) -> tuple[bytes, 
     return recorded, data["spec"]["retries"]
 
 
-def _check_drivable(store: Store, flow: FlowDefinition, exec_id: str) -> None:
+def check_drivable(store: Store, flow: FlowDefinition, exec_id: str) -> None:
     """Fail before a lease is taken where driving would."""
     data, _ = _recorded(store, flow, exec_id)
     _arguments(flow, data)

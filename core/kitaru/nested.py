@@ -55,11 +55,19 @@ class ChildRun:
         if self._callback is not None:
             self.handle.on_end(self._callback)
 
-    def attach(self, exec_id: str, *, retry: bool) -> bool:
-        """Take up a child that nobody drives; whether that could be done."""
-        take = launch.retry if retry else launch.resume
+    def retry(self, conn: Transaction, exec_id: str) -> bool:
+        """Take the lease of a child that has failed, to run it again; whether it has."""
+        launch.check_drivable(self._store, self._flow, exec_id)
         try:
-            self._lease = take(self._store, self._flow, exec_id)
+            self._lease = launch.take_failed(conn, self._flow, exec_id)
+        except KitaruStateError:  # somebody has retried it already
+            return False
+        return True
+
+    def attach(self, exec_id: str) -> bool:
+        """Take up a child that nobody drives; whether that could be done."""
+        try:
+            self._lease = launch.resume(self._store, self._flow, exec_id)
         except KitaruStateError:  # it is driven, has ended, or waits for what has not come
             return False
         self.drive()

@@ -88,7 +88,8 @@ def select(records: Sequence[CallRecord], selector: str, *, exec_id: str) -> Cal
     wanted = name if number == "1" else selector
     named = [record for record in records if ids.call_name(record.call_id) == selector]
     if len(named) > 1:
-        candidates = ", ".join([f"{selector}#1", *(r.call_id for r in named[1:])])
+        ids_named = [f"{name}#1" if r.call_id == name else r.call_id for r in named]
+        candidates = ", ".join(ids_named)
         raise KitaruStateError(
             f"{selector!r} was called {len(named)} times in {exec_id}; name one: {candidates}."
         )

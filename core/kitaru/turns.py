@@ -29,11 +29,13 @@ class Turns:
 
     async def turn(self, order: int | None) -> None:
         """Wait for the turn of the call that ended at this place, and take it."""
-        if order is None or order not in self._left:
+        if order is None:
             return
         loop = asyncio.get_running_loop()
         try:
-            while self._next() != order:
+            # A recorded result does not come at once either: other tasks go on until their calls.
+            await asyncio.sleep(0)
+            while order in self._left and self._next() != order:
                 self._waiting[order] = waiting = loop.create_future()
                 done, _ = await asyncio.wait([waiting], timeout=config.TURN_SECONDS)
                 if not done and order == min(self._waiting):

@@ -1,4 +1,6 @@
-"""The conformance suite's flows, one per behaviour; `cases` has the table of their runs.
+"""The conformance suite's flows that are plain functions, one per behaviour.
+
+`cases` has the table of their runs; `async_flows` and `child_flows` hold the others.
 
 Each run of a checkpoint leaves its mark in the home's effects file (`effect` of `tests.flows`). A
 flow depends on its inputs, its checkpoints' results and its answers only; a checkpoint that fails
@@ -8,6 +10,8 @@ change how it ends.
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import CancelledError
 from typing import Any
 
 import kitaru
@@ -21,6 +25,14 @@ def attempt() -> int:
     call = kitaru.current_checkpoint()
     assert call is not None
     return call.attempt
+
+
+def has_ended(call_id: str) -> bool:
+    """Whether another call of the execution has its end on record."""
+    call = kitaru.current_checkpoint()
+    assert call is not None
+    calls = KitaruClient().executions.get(call.exec_id).checkpoints
+    return any(each.call_id == call_id and each.ended_at is not None for each in calls)
 
 
 @checkpoint
@@ -68,6 +80,50 @@ def halve_once_mended(number: int) -> int:
     if not (home() / "mended").exists():
         raise ConnectionError("not mended yet")
     return number // 2
+
+
+@checkpoint(retries=4, retry_delay=0, retry_on=ConnectionError)
+def fail_in_other_ways(number: int) -> int:
+    effect()
+    if attempt() < 2:
+        raise ConnectionError("not yet")
+    raise ValueError(f"{number} is wrong")
+
+
+@checkpoint(timeout=0.1, retries=1, retry_delay=0)
+def halve_in_time_at_second_try(number: int) -> int:
+    effect()
+    if attempt() < 2:
+        threading.Event().wait()
+    return number // 2
+
+
+@checkpoint
+def double_once_ended(call_id: str) -> str:
+    effect()
+    support.until(lambda: has_ended(call_id), f"{call_id} has ended")
+    return 2 * call_id
+
+
+@checkpoint(runtime="isolated")
+def add_apart(left: int, right: int) -> int:
+    effect()
+    print(f"{left} + {right}, apart")
+    kitaru.save("sum", left + right)
+    return left + right
+
+
+@checkpoint(cache=True)
+def add_once(left: int, right: int) -> int:
+    effect()
+    kitaru.save("sum", left + right)
+    return left + right
+
+
+@checkpoint(serializer="pickle")
+def turn(value: complex) -> complex:
+    effect()
+    return value * 1j
 
 
 @checkpoint(type="report")
@@ -242,3 +298,76 @@ def fills(text: str, size: int) -> list[int]:
 def is_slow(number: int) -> int:
     """Calls that last long enough to be recorded as running."""
     return add_slowly(add_slowly(number, 1), 2)
+
+
+@flow
+def fails_in_other_ways(number: int) -> str:
+    """A checkpoint that is tried again after some exceptions only."""
+    try:
+        return str(fail_in_other_ways(number))
+    except ValueError as exc:
+        return f"{exc}, {add(number, 1)}"
+
+
+@flow
+def is_late(number: int) -> int:
+    """A checkpoint that is over its time at first."""
+    return add(halve_in_time_at_second_try(number), 1)
+
+
+@flow
+def multiplies(numbers: list[int]) -> list[int]:
+    """A fan-out over combinations."""
+    return add.product(numbers, [10, 20]).result()
+
+
+@flow
+def calls_off(number: int) -> list[str]:
+    """A submitted call that is cancelled before it starts."""
+    first, second = double_once_ended.map(["double_once_ended#2", "none"], max_workers=1)
+    second.cancel()
+    try:
+        return [second.result()]
+    except CancelledError:
+        return [first.result(), str(add(number, 3))]
+
+
+@flow
+def sleeps(number: int, timeout: float) -> int:
+    """A durable pause between checkpoints."""
+    before = add(number, 1)
+    kitaru.sleep(0.02, timeout=timeout)
+    return add(before, 2)
+
+
+@flow
+def goes_apart(number: int) -> int:
+    """A checkpoint in a process of its own."""
+    return add_apart(number, 1) + 1
+
+
+@flow
+def caches(number: int) -> list[int]:
+    """Equal calls, of which one runs."""
+    return [add_once(number, 1), add_once(number, 1), add_once(number, 2), add_once(number, 1)]
+
+
+@flow
+def pickles(number: int) -> str:
+    """Values that JSON does not hold."""
+    return str(turn(turn(complex(number, 1))))
+
+
+@flow
+def tells_beside(number: int) -> int:
+    """Lines of the body beside calls that run."""
+    print("begin")
+    first = add.submit(number, 1)
+    print("between")
+    second = add(number, 2)
+    print("after")
+    third = add.submit(second, 3)
+    print("waits")
+    total = first.result() + third.result()
+    print("end")
+    return total

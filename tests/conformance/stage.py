@@ -8,7 +8,6 @@ have opened no store and started no thread; a forked child of it is then as clea
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import signal
@@ -28,6 +27,7 @@ from kitaru import (
     config,
     ids,
 )
+from kitaru.heart import heart
 from kitaru.store import Transaction
 from kitaru.store.connection import Database
 from tests import drives, support
@@ -37,8 +37,10 @@ EXEC_ID = ids.EXECUTION_PREFIX + "0" * 16
 ORIGINAL_ID = ids.EXECUTION_PREFIX + "1" * 16
 REFUSED = 3
 MOST_ROUNDS = 30
+_GLANCE_SECONDS = 0.1
 
 Side = Literal["before", "after"]
+SIDES: tuple[Side, ...] = ("before", "after")
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,20 @@ class Point:
         return f"{self.side} commit {self.commit}"
 
 
+class StageClock(support.QuickClock):
+    """Lets pauses between attempts pass at once, but not the rest of what waits for others."""
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        return (
+            event.wait(seconds) if seconds <= config.REST_SECONDS else super().wait(event, seconds)
+        )
+
+
 class Refused(Exception):
     """Another process has continued the execution first."""
 
 
-def fork(home: Path, work: Callable[[], None]) -> int:
+def fork(home: Path, work: Callable[[], object]) -> int:
     """Do something on a home in a forked child; returns its process id."""
     pid = os.fork()
     if pid == 0:
@@ -69,14 +80,16 @@ def ended(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def _be_child(home: Path, work: Callable[[], None]) -> NoReturn:
+def _be_child(home: Path, work: Callable[[], object]) -> NoReturn:
     code = 1
     try:
         os.environ["KITARU_HOME"] = str(home)
+        os.environ["KITARU_DURABILITY"] = "normal"  # what a killed process has written stays
         output = os.open(home / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        with clock.use(support.QuickClock()):
+        config.TICK_SECONDS = config.POLL_SECONDS = 0.005
+        with clock.use(StageClock()), ids.use(_next_id):
             work()
             _join_drivers()  # one may still be on its way to being killed
         code = 0
@@ -89,6 +102,7 @@ def _be_child(home: Path, work: Callable[[], None]) -> NoReturn:
 
 
 def _join_drivers() -> None:
+    support.until(lambda: not heart.drives(), "no drive runs")
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join()
@@ -152,7 +166,7 @@ def see_through(case: Case) -> None:
 
 def answer(case: Case) -> None:
     """Answer what the case's execution asks now."""
-    _answer(case, EXEC_ID)
+    _answer(case)
 
 
 def take_up(case: Case, meet: Callable[[], object]) -> None:
@@ -162,6 +176,7 @@ def take_up(case: Case, meet: Callable[[], object]) -> None:
         Refused: another process was first.
     """
     execution = _get(EXEC_ID)
+    support.until(_is_due, "no call sleeps any more")
     meet()
     try:
         _continue(case, execution)
@@ -175,12 +190,14 @@ def _see_through(case: Case, exec_id: str) -> None:
     executions = KitaruClient().executions
 
     def needs_us() -> bool:
-        asks = case.polls and executions.pending_waits(exec_id)
-        return bool(asks) or not executions.continues(exec_id)
+        for drive in heart.drives():
+            if drive.exec_id == exec_id:
+                drive.ended.wait(config.POLL_SECONDS if case.polls else _GLANCE_SECONDS)
+        return bool(case.polls and _asked()) or not executions.continues(exec_id)
 
     for _ in range(MOST_ROUNDS):
         support.until(needs_us, "it asks, or its driver has let go")
-        if _answer(case, exec_id):
+        if _answer(case):
             continue
         execution = drives.left(exec_id)
         if execution.status.is_finished and not _is_to_be_retried(case, execution):
@@ -189,22 +206,38 @@ def _see_through(case: Case, exec_id: str) -> None:
     raise AssertionError(f"After {MOST_ROUNDS} drives it has not ended: {_get(exec_id)}")
 
 
-def _answer(case: Case, exec_id: str) -> bool:
-    """Answer what the execution asks now; returns whether it asked."""
-    executions = KitaruClient().executions
-    asked = executions.pending_waits(exec_id)
-    for each in asked:
-        executions.input(exec_id, wait=each.name, value=case.answers[each.name])
+def _asked() -> list[tuple[str, str]]:
+    """What is asked now: the execution, which may be a child, and the wait's name."""
+    return [
+        (row[0], row[1])
+        for row in drives.store().read(
+            "SELECT exec_id, call_id FROM waits JOIN executions ON id = execution "
+            "WHERE waits.status = 'pending' ORDER BY execution, seq"
+        )
+    ]
+
+
+def _answer(case: Case) -> bool:
+    """Answer what the execution and its children ask now; returns whether they asked."""
+    asked = _asked()
+    for exec_id, wait in asked:
+        KitaruClient().executions.input(exec_id, wait=wait, value=case.answers[wait])
     return bool(asked)
 
 
 def _continue(case: Case, execution: Execution) -> None:
-    """Resume or retry an execution that nobody drives, in this process."""
+    """Resume or retry an execution that nobody drives, in this process, when it is due."""
+    support.until(_is_due, "no call sleeps any more")
     if execution.status == "failed":
         (_home() / "mended").touch()
         drives.again("retry", case.flow, execution.exec_id)
     else:
         drives.again("resume", case.flow, execution.exec_id)
+
+
+def _is_due() -> bool:
+    sleeping = "SELECT count(*) FROM calls WHERE status = 'running' AND due_at > ?"
+    return bool(drives.store().read(sleeping, (clock.now_us(),))[0][0] == 0)
 
 
 def _is_to_be_retried(case: Case, execution: Execution) -> bool:
@@ -240,6 +273,10 @@ def _find() -> Execution | None:
 def _first_id(exec_id: str) -> Iterator[None]:
     """Give the next execution this id; whatever draws after it gets one of its own."""
     given = iter([exec_id.removeprefix(ids.EXECUTION_PREFIX)])
-    numbers = itertools.count()
-    with ids.use(lambda: next(given, None) or f"{os.getpid():08}{next(numbers):08}"):
+    with ids.use(lambda: next(given, None) or _next_id()):
         yield
+
+
+def _next_id() -> str:
+    """The id of the next execution in the store, the same in whatever process it starts."""
+    return f"{drives.store().read('SELECT count(*) FROM executions')[0][0]:016}"

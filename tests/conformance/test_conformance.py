@@ -1,15 +1,19 @@
-"""Every case of `cases.CASES`, undisturbed, killed at each commit and resumed, and raced.
+"""Every case of `cases.CASES`: undisturbed, killed at each commit and continued, and raced.
 
-A case with more than twelve commits is killed at an even choice of twelve; with `KITARU_TEST_ALL=1`
-at all of them.
+A kill is before or after a commit: a case with more than four commits is killed at an even choice
+of eight such points, with `KITARU_TEST_ALL=1` at all of them. One more trial of each is killed
+twice, at points drawn with `KITARU_TEST_SEED`.
 """
 
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +24,19 @@ from tests.conformance.trial import Baseline, Broken
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
+#: Draws the commits of the trials that are killed twice; named where one fails.
+SEED = int(os.environ.get("KITARU_TEST_SEED") or random.randrange(1_000_000))
+
 Trial = Callable[[Baseline, Point, Broken | None], list[str]]
+
+
+@dataclass(frozen=True)
+class Trials:
+    """What came, or comes, of a case's trials: the complaints of each."""
+
+    crashes: list[Future[list[str]]]
+    twice: Future[list[str]]
+    race: Future[list[str]]
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +52,22 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture(scope="module")
+def empty(workers: ProcessPoolExecutor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home that each undisturbed run starts from a copy of."""
+    home = tmp_path_factory.mktemp("empty")
+    workers.submit(trial.make_home, home).result()
+    return home
+
+
+@pytest.fixture(scope="module")
 def baseline(
-    case: Case, workers: ProcessPoolExecutor, tmp_path_factory: pytest.TempPathFactory
+    case: Case,
+    empty: Path,
+    workers: ProcessPoolExecutor,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Baseline:
     folder = tmp_path_factory.mktemp(case.name)
-    return workers.submit(trial.undisturbed, case.name, folder).result()
+    return workers.submit(trial.undisturbed, case.name, folder, empty).result()
 
 
 def test_undisturbed_it_ends_as_expected(case: Case, baseline: Baseline) -> None:
@@ -48,25 +75,36 @@ def test_undisturbed_it_ends_as_expected(case: Case, baseline: Baseline) -> None
     assert baseline.ended == {"status": status, "result": case.expected, "error": case.error}
 
 
-def test_killed_at_any_commit_it_ends_as_if_undisturbed(
-    baseline: Baseline, workers: ProcessPoolExecutor
-) -> None:
-    found = workers.map(partial(trial.crash, baseline), trial.points(baseline.commits))
-    assert [complaint for each in found for complaint in each] == []
+@pytest.fixture(scope="module")
+def trials(baseline: Baseline, workers: ProcessPoolExecutor) -> Trials:
+    """All trials of a case, under way at the same time."""
+    crash, middle = partial(trial.crash, baseline), Point(baseline.commits // 2, "after")
+    return Trials(
+        crashes=[workers.submit(crash, point) for point in trial.points(baseline.commits)],
+        twice=workers.submit(trial.crash_twice, baseline, SEED),
+        race=workers.submit(trial.race, baseline, middle),
+    )
 
 
-def test_of_two_that_continue_it_at_once_one_takes_it_to_the_same_end(
-    baseline: Baseline, workers: ProcessPoolExecutor
-) -> None:
-    middle = Point(baseline.commits // 2, "after")
-    assert workers.submit(trial.race, baseline, middle).result() == []
+def test_killed_at_any_commit_it_ends_as_if_undisturbed(trials: Trials) -> None:
+    assert [complaint for each in trials.crashes for complaint in each.result()] == []
+
+
+def test_killed_twice_it_ends_as_if_undisturbed(trials: Trials) -> None:
+    assert trials.twice.result() == []
+
+
+def test_of_two_that_continue_it_at_once_one_takes_it_to_the_same_end(trials: Trials) -> None:
+    assert trials.race.result() == []
 
 
 @pytest.fixture(scope="module")
-def sequence(workers: ProcessPoolExecutor, tmp_path_factory: pytest.TempPathFactory) -> Baseline:
+def sequence(
+    empty: Path, workers: ProcessPoolExecutor, tmp_path_factory: pytest.TempPathFactory
+) -> Baseline:
     """A case to break: start, four checkpoints, end are its six commits."""
     folder = tmp_path_factory.mktemp("broken")
-    return workers.submit(trial.undisturbed, "sequence", folder).result()
+    return workers.submit(trial.undisturbed, "sequence", folder, empty).result()
 
 
 FAULTS: list[tuple[Broken, Trial, str]] = [

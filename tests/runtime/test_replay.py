@@ -207,6 +207,31 @@ def test_a_replay_that_cannot_be_planned_starts_nothing(
     assert dump(home) == before
 
 
+def test_an_ambiguous_name_is_refused_with_selectors_that_each_name_one_call():
+    original = Original(
+        """
+        import asyncio
+
+        @checkpoint
+        async def fetch(n: int) -> int:
+            return n
+
+        @flow
+        async def agent(topic: str) -> int:
+            await asyncio.create_task(branch())
+            return await fetch(2)
+
+        async def branch() -> int:
+            return await fetch(1)
+        """
+    )
+    original.handle.wait(20)
+    with pytest.raises(KitaruStateError, match=r"name one: fetch#1\.1, fetch#1\.$"):
+        original.replay("fetch")
+    for selector in ("fetch#1.1", "fetch#1"):
+        assert original.replay(selector).wait(20) == 2
+
+
 def test_inputs_the_flow_does_not_have_or_lacks_are_refused(home: Path):
     original = Original().finished()
     before = dump(home)
