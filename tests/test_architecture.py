@@ -72,6 +72,7 @@ LAYERS: dict[str, int] = {
     "pending": 5,
     "children": 5,
     "nested": 5,
+    "awaited": 5,
     "tasks": 5,
     "turns": 5,
     "tries": 5,

@@ -134,7 +134,11 @@ class Attempts:
                 yield self._commit(scope, CallStatus.FAILED, failure=failure)
                 return Recorded(failure=failure, cause=tried_now.cause, order=self._order)
             yield self._commit(scope, CallStatus.RUNNING)
-            yield Pause(policy.pause(tried))
+            try:
+                yield Pause(policy.pause(tried))
+            except CalledOff:
+                yield self._commit(scope, CallStatus.CANCELLED)
+                return Recorded(order=self._order)
 
     @staticmethod
     def _ended(

@@ -37,6 +37,8 @@ WAIT_TIMEOUT_SECONDS = 600.0
 SLEEP_TIMEOUT_SECONDS = 60.0
 #: How long an async flow holds back results for one that ended earlier when it was recorded.
 TURN_SECONDS = 5.0
+#: Rounds of an async flow's loop without rest, after which it hands out results all the same.
+TURN_ROUNDS = 1000
 #: How long a script that is interrupted lets its flows come to their next durable call.
 EXIT_GRACE_SECONDS = 1.5
 #: How long captured lines of a running call may stay in memory.

@@ -40,7 +40,10 @@ class Course:
     def end(self, unwind: Unwind) -> Unwind:
         """End the drive at its next durable call; the first reason stays."""
         with self._lock:
-            self.halted = halted = self.halted or unwind
+            # Who has let go has also lost the lease, which others may notice first.
+            if self.halted is None or unwind.why == "suspended":
+                self.halted = unwind
+            halted = self.halted
         self.ledger.disturb()
         return halted
 

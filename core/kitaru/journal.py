@@ -34,23 +34,23 @@ class Lane:
     position: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     tasks: int = 0
-    frontier: list[str] = field(default_factory=list)
+    frontier: dict[str, None] = field(default_factory=dict)
     frontier_used: bool = False
-    unsettled: list[int] = field(default_factory=list)
+    unsettled: dict[int, None] = field(default_factory=dict)
     is_fresh: bool = False
 
     def branch(self) -> Lane:
         """The lane of the next task that is started here."""
         self.tasks += 1
         path = f"{self.path}.{self.tasks}" if self.path else str(self.tasks)
-        return Lane(path, frontier=list(self.frontier), frontier_used=True, is_fresh=self.is_fresh)
+        return Lane(path, frontier=dict(self.frontier), frontier_used=True, is_fresh=self.is_fresh)
 
     def join(self, ended: Lane) -> None:
         """A task started here has ended: what it knew is known here."""
         if self.frontier_used:
-            self.frontier, self.frontier_used = [], False
-        self.frontier += [call for call in ended.frontier if call not in self.frontier]
-        self.unsettled += [seq for seq in ended.unsettled if seq not in self.unsettled]
+            self.frontier, self.frontier_used = {}, False
+        self.frontier |= ended.frontier
+        self.unsettled |= ended.unsettled
         self.is_fresh = self.is_fresh or ended.is_fresh
 
 
@@ -160,12 +160,11 @@ class Journal:
         with self._lock:
             lane = step.lane
             if lane.frontier_used:
-                lane.frontier, lane.frontier_used = [], False
-            if step.call_id not in lane.frontier:
-                lane.frontier.append(step.call_id)
+                lane.frontier, lane.frontier_used = {}, False
+            lane.frontier[step.call_id] = None
             settled = step.record is not None and step.record.settled
-            if failed and not settled and step.seq not in lane.unsettled:
-                lane.unsettled.append(step.seq)
+            if failed and not settled:
+                lane.unsettled[step.seq] = None
 
     def close(self) -> None:
         """The flow has returned: every recorded call must have been made again."""
@@ -192,7 +191,7 @@ class Journal:
         override: bytes | None = None,
         reuse: CallRecord | None = None,
     ) -> Step:
-        settles, lane.unsettled = tuple(lane.unsettled), []
+        settles, lane.unsettled = tuple(lane.unsettled), {}
         lane.frontier_used = True
         return Step(
             seq=self._seq((lane.path, lane.position)),

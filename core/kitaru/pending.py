@@ -59,6 +59,7 @@ class Pending(ABC, Generic[R]):
                     return recorded
                 self._drive.course.check()
                 if self._may_let_go():
+                    yield Rest(0)  # other tasks may be about to go on
                     yield Commit(self._let_go)
                     if self._has_let_go:
                         self._drive.course.halt(Unwind("suspended"))
@@ -102,12 +103,12 @@ class Pending(ABC, Generic[R]):
         return late and not self._drive.is_busy
 
     def _let_go(self, conn: Transaction) -> None:
-        if waits.closed(conn, [self._execution]):
-            return  # an answer has just come
+        if waits.closed(conn, [self._execution]) or not self._may_let_go():
+            return  # an answer has just come, or another call's outcome
         now = executions.at(conn, self._execution)
         if now.status is ExecutionStatus.RUNNING:
             executions.advance(conn, now, "wait", reason=self._why())
-        leases.release(conn, self._execution)
+        leases.revoke(conn, self._execution)  # nothing of this drive is written after this
         self._has_let_go = True
 
     def _withdraw(self, conn: Transaction) -> None:

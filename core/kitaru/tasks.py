@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
+import socket
 import sys
 import threading
 import weakref
@@ -18,7 +20,8 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
-from kitaru import clock, config, tries
+from kitaru import attempts, clock, config, tries
+from kitaru.awaited import AwaitedCall, on_thread
 from kitaru.calls import Calls
 from kitaru.children import Child
 from kitaru.context import CallRequest, Request, Unwind
@@ -33,13 +36,14 @@ from kitaru.effects import (
     Try,
     await_steps,
 )
-from kitaru.errors import KitaruContextError
+from kitaru.errors import KitaruContextError, KitaruRuntimeError
 from kitaru.futures import CheckpointFuture
 from kitaru.journal import Lane, Step
+from kitaru.models import CallStatus
 from kitaru.pool import Pool
 from kitaru.store import Lease, Store, Transaction
 from kitaru.store.journal import CallRecord
-from kitaru.turns import Turns
+from kitaru.turns import RestingSelector, Turns
 
 _UNLIMITED = sys.maxsize
 #: Set in tasks that are not the flow's own: Kitaru's, and those of checkpoints' code.
@@ -59,26 +63,56 @@ class TaskCalls(Calls):
         self._resting: set[asyncio.Future[None]] = set()
         self._commits = Pool(config.MAX_WORKERS)
         self._threads = Pool(_UNLIMITED)  # what runs here was let through before
+        self._limit = asyncio.Semaphore(config.MAX_WORKERS)
         self._turns = Turns(())
         self._has_returned = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a checkpoint is under way, or a result is on its way to its task."""
+        return super().is_busy or self._turns.has_results
 
     def run(self, body: Callable[[], Any]) -> Any:
         """Run the flow on a new event loop to its end."""
         self._has_returned = False
+        self._limit = asyncio.Semaphore(config.MAX_WORKERS)
         self._turns = Turns(self.journal.endings())
-        with asyncio.Runner() as runner:
-            self._loop = loop = runner.get_loop()
+        self._loop = loop = self._new_loop()
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
             loop.set_task_factory(self._make_task)
             loop.set_exception_handler(_report)
             try:
                 return runner.run(self._main(body))
+            except BaseException:  # the end of the drive counts, not what the flow made of it
+                self.course.check()
+                raise
             finally:
                 self._has_returned = True
                 self._root = None
 
+    def _new_loop(self) -> asyncio.AbstractEventLoop:
+        try:
+            selector = RestingSelector(self._turns)
+            try:
+                # The loop is to have these: one that is half made complains when it is collected.
+                for end in socket.socketpair():
+                    end.close()
+                return asyncio.SelectorEventLoop(selector)
+            except OSError:
+                selector.close()
+                raise
+        except OSError as exc:
+            error = KitaruRuntimeError(
+                f"No event loop could be made for execution {self.exec_id}: {exc}. Run fewer "
+                "async flows at a time, or raise the limit of open files. It is recorded; "
+                f"continue it with `kitaru executions resume {self.exec_id}`."
+            )
+        self.course.halt(Unwind("broken", error))
+
     async def _main(self, body: Callable[[], Any]) -> Any:
         self._root = asyncio.current_task()
         self._lanes[self._root] = self.journal.root
+        self.course.check()
         try:
             value = await body()
         except Exception:  # of user code's: what runs beside it still has its end recorded
@@ -104,19 +138,24 @@ class TaskCalls(Calls):
         """Make a call: a coroutine for what is awaited, the value of a plain checkpoint."""
         step = self._begin(request)
         if request.is_async:
-            return self._value(step, request)
-        recorded = self._settled(step, request)
+            value: Any = self._value(step, request)
+            value.__qualname__ = step.call_id  # for the warning about one that is not awaited
+            return value
+        with self.busy():
+            recorded = self._settled(step, request)
         self._turns.skip(recorded.order)
         return self._deliver(step, request, recorded)
 
     async def _value(self, step: Step, request: Request) -> Any:
+        if step.record is not None and step.record.status is CallStatus.CANCELLED:
+            await self._cancelled_again(step, step.record.ended_order)
         return self._deliver(step, request, await self._awaited(step, request))
 
     def submit(
         self, requests: Sequence[CallRequest], *, max_workers: int | None
     ) -> list[CheckpointFuture[Any]]:
         """Make checkpoint calls beside the task that submits them."""
-        limit = asyncio.Semaphore(max_workers or config.MAX_WORKERS)
+        limit = self._limit if max_workers is None else asyncio.Semaphore(max_workers)
         return [self._start(request, limit) for request in requests]
 
     def outcome(self, child: Child) -> Any:
@@ -132,10 +171,12 @@ class TaskCalls(Calls):
     def _start(self, request: CallRequest, limit: asyncio.Semaphore) -> CheckpointFuture[Any]:
         """Run a checkpoint in a task of its own, or on a thread."""
         step, stop = self._begin(request), threading.Event()
+        # What is recorded takes its turn, whatever stands in the queue.
+        place = limit if step.record is None else contextlib.nullcontext()
 
         async def work() -> None:
             try:
-                async with limit:
+                async with place:
                     if future.start():
                         future.settle(await self._awaited(step, request, stop=stop))
             except asyncio.CancelledError:
@@ -150,7 +191,9 @@ class TaskCalls(Calls):
             return task.cancel() if is_coroutine else request.isolated is not None
 
         future = self._future(step, request, interrupt=interrupt, awaits=self._await_future)
+        self._count_busy(1)  # from now on, though it may stand in the queue for long
         task = self._apart(work())
+        task.add_done_callback(lambda _: self._count_busy(-1))
         return future
 
     async def _await_future(self, future: CheckpointFuture[Any]) -> Any:
@@ -183,43 +226,96 @@ class TaskCalls(Calls):
     async def _awaited(
         self, step: Step, request: Request, *, stop: threading.Event | None = None
     ) -> Recorded:
-        """The outcome of a call, in this task, when it is its turn."""
-        with self.course.guard():
-            with self.busy(isinstance(request, CallRequest)):
-                recorded = await await_steps(
-                    self.steps(step, request), lambda effect: self._perform_here(effect, stop)
-                )
-            if recorded.is_cancelled and step.record is None:
+        """The outcome of a call, in this task, when it is its turn.
+
+        Where the task is cancelled before it has the outcome, the call is recorded as cancelled,
+        whatever it still came to.
+        """
+        call = AwaitedCall(step, stop or threading.Event())
+        with self.course.guard(), self.busy(isinstance(request, CallRequest)):
+            perform = functools.partial(self._perform_here, call=call)
+            recorded = await await_steps(self.steps(step, request), perform)
+            await self._take_turn(call, recorded.order)
+            if call.cancelled is not None:
+                self._leave_if_over(call)
                 self._turns.skip(recorded.order)
-            else:
-                await self._turns.turn(recorded.order)
-        if recorded.is_cancelled:
-            raise asyncio.CancelledError
+                if not recorded.is_cancelled:  # it came too late
+                    steps = attempts.called_off(self, step, request)
+                    self._turns.skip((await await_steps(steps, perform)).order)
+                self.journal.observed(step, failed=True)
+                raise call.cancelled
         return recorded
 
-    async def _perform_here(self, effect: Effect, stop: threading.Event | None) -> Any:
-        """Carry out one effect in this task; where the task is cancelled the call is called off."""
+    async def _take_turn(self, call: AwaitedCall, order: int | None) -> None:
+        if call.cancelled is None:
+            try:
+                with self.busy():
+                    await self._turns.turn(order)
+            except asyncio.CancelledError as exc:
+                # What the flow got in time when it was recorded, it gets in time again.
+                if call.step.record is None or self._has_returned or self.ledger.interrupt.is_set():
+                    call.cancelled = exc
+
+    async def _cancelled_again(self, step: Step, order: int | None) -> None:
+        """Wait for the flow to cancel what it has cancelled before."""
+        assert self._loop is not None
         try:
-            match effect:
-                case Try(request, scope) if request.is_async and request.isolated is None:
-                    return await self._apart(tries.attempt_async(request, scope))
-                case Pause(seconds):
-                    until = clock.monotonic() + seconds
-                    while (left := until - clock.monotonic()) > 0:
-                        self.course.check()
-                        await self._rest(left)
-                    return self.course.check()
-                case Rest(seconds):
-                    return await self._rest(seconds)
-                case Commit() | Ask():
-                    return await _on_thread(self._commits, lambda: self._perform(effect, None))
-                case Try():
-                    return await _on_thread(self._threads, lambda: self._perform(effect, stop))
+            with self.busy():
+                await self._loop.create_future()
         except asyncio.CancelledError:
             self.course.check()
-            if self._has_returned:  # the loop is being closed: not the flow's doing
-                raise
-            raise CalledOff from None
+            self._turns.skip(order)
+            self.journal.observed(step, failed=True)
+            raise
+
+    async def _perform_here(self, effect: Effect, *, call: AwaitedCall) -> Any:
+        """Carry out one effect in this task; where the task is cancelled the call is called off.
+
+        A commit is seen out, and the cancellation kept for what follows.
+        """
+        if isinstance(effect, Commit):
+            ended = on_thread(self._commits, lambda: self._perform(effect, None))
+            await call.see_out(ended)
+            return ended.result()
+        self._leave_if_cancelled(call)
+        match effect:
+            case Try(request, scope) if request.is_async and request.isolated is None:
+                ended = self._apart(tries.attempt_async(request, scope))
+                await call.see_out(ended, ended.cancel)
+            case Try():
+                ended = on_thread(self._threads, lambda: self._perform(effect, call.stop))
+                await call.see_out(ended, call.stop.set)
+            case Ask():
+                ended = on_thread(self._commits, lambda: self._perform(effect, None))
+                await call.see_out(ended)
+            case Pause(seconds):
+                ended = self._apart(self._pause(seconds))
+                await call.see_out(ended, ended.cancel)
+            case Rest(seconds):
+                ended = self._apart(self._rest(seconds))
+                await call.see_out(ended, ended.cancel)
+        if call.cancelled is not None and not ended.cancelled():
+            ended.exception()  # seen: the call is over, whatever it came to
+        self._leave_if_cancelled(call)
+        return ended.result()
+
+    def _leave_if_cancelled(self, call: AwaitedCall) -> None:
+        if call.cancelled is not None:
+            self._leave_if_over(call)
+            raise CalledOff
+
+    def _leave_if_over(self, call: AwaitedCall) -> None:
+        """A task may be cancelled because its drive is over: nothing is recorded then."""
+        self.course.check()
+        if self._has_returned and call.cancelled is not None:  # the loop is being closed
+            raise call.cancelled
+
+    async def _pause(self, seconds: float) -> None:
+        until = clock.monotonic() + seconds
+        while (left := until - clock.monotonic()) > 0:
+            self.course.check()
+            await self._rest(left)
+        self.course.check()
 
     async def _rest(self, seconds: float) -> None:
         assert self._loop is not None
@@ -229,6 +325,7 @@ class TaskCalls(Calls):
             await asyncio.wait([woken], timeout=seconds)
         finally:
             self._resting.discard(woken)
+        await self._turns.quiet()
 
     # --- tasks and their lanes ---------------------------------------------------------------
 
@@ -286,34 +383,9 @@ class TaskCalls(Calls):
 
 def _report(loop: asyncio.AbstractEventLoop, told: dict[str, Any]) -> None:
     """Tell of errors that nobody has seen, but not of a drive that has left its tasks."""
-    if not isinstance(told.get("exception"), Unwind):
+    exc = told.get("exception")
+    has_left = isinstance(exc, Unwind) or (
+        isinstance(exc, BaseExceptionGroup) and exc.subgroup(Unwind) is not None
+    )
+    if not has_left:
         loop.default_exception_handler(told)
-
-
-async def _on_thread(pool: Pool, work: Callable[[], Any]) -> Any:
-    """What the work returns; its end is waited for also when the task is cancelled."""
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[Any] = loop.create_future()
-
-    def end(value: Any, error: BaseException | None) -> None:
-        ended.set_result(value) if error is None else ended.set_exception(error)
-
-    def run() -> None:
-        try:
-            outcome, error = work(), None
-        except BaseException as exc:  # raised again where it is awaited
-            outcome, error = None, exc
-        loop.call_soon_threadsafe(end, outcome, error)
-
-    pool.run(run)
-    task, cancels = asyncio.current_task(), 0
-    while not ended.done():
-        try:
-            await asyncio.wait([ended])
-        except asyncio.CancelledError:
-            cancels += 1
-    for _ in range(cancels):
-        assert task is not None
-        task.uncancel()
-        task.cancel()  # once more, for the task to meet at its next `await`
-    return ended.result()

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from kitaru import capture, config, context, failures, isolation
 from kitaru.context import CallRequest, CallScope, Unwind
 from kitaru.effects import Tried
-from kitaru.errors import FailureOrigin
+from kitaru.errors import FailureOrigin, KitaruContextError
 
 
 def attempt(
@@ -38,6 +38,12 @@ def attempt(
     if request.is_async:
         import anyio
 
+        if _has_loop():
+            raise KitaruContextError(
+                f"Async checkpoint {request.name!r} is called in an event loop that a plain flow "
+                "runs, and would stop that. Make the flow an `async def` and await it, or .submit "
+                "it outside of the loop."
+            )
         return anyio.run(attempt_async, request, scope)
     if request.policy.timeout is None:
         return _run(request, scope)
@@ -55,10 +61,30 @@ async def attempt_async(request: CallRequest, scope: CallScope) -> Tried:
         if limit.cancelled_caught:
             return _timed_out(request, "it was cancelled")
         return Tried(request.dump(value))  # pyright: ignore[reportPossiblyUnboundVariable]
-    except Unwind:
+    except (Unwind, GeneratorExit):
         raise
-    except Exception as exc:  # user code: any exception is a failed attempt
+    except BaseException as exc:  # user code: any exception is a failed attempt
+        if _is_cancelled(exc):
+            raise
         return failed(exc)
+
+
+def _has_loop() -> bool:
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _is_cancelled(exc: BaseException) -> bool:
+    """Whether the flow has cancelled it, rather than its own code."""
+    import asyncio
+
+    task = asyncio.current_task()
+    return isinstance(exc, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def failed(exc: BaseException, origin: FailureOrigin | None = None) -> Tried:

@@ -1,17 +1,20 @@
 """The order in which the results of calls reach the tasks of an async flow.
 
-A result waits until those that ended before it have been taken, as when they were recorded; so
-whichever task went on first then goes on first again. Places are added from any thread; all else
-happens on the flow's event loop.
+Results go to their tasks one at a time, in the order in which the calls ended, each when all that
+the one before it has set off has come to rest. So whichever task went on first goes on first again
+when the flow is driven again, whatever the speed. Places are added from any thread; all else
+happens on the flow's event loop, which asks here whenever it has nothing else to do.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+import selectors
 from collections.abc import Iterable
+from typing import Any
 
-from kitaru import config
+from kitaru import clock, config
 
 
 class Turns:
@@ -20,37 +23,73 @@ class Turns:
     def __init__(self, recorded: Iterable[int]) -> None:
         self._queue = [*recorded]
         self._left = {*self._queue}
+        self._fresh: set[int] = set()
         self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._quiet: list[asyncio.Future[None]] = []
+        self._stuck: tuple[int, float] | None = None
+
+    @property
+    def has_results(self) -> bool:
+        """Whether a call has ended in this drive and its task does not know yet."""
+        return bool(self._fresh)
 
     def expect(self, order: int) -> None:
         """A call has just ended at this place."""
         self._left.add(order)
+        self._fresh.add(order)
         heapq.heappush(self._queue, order)
 
     async def turn(self, order: int | None) -> None:
         """Wait for the turn of the call that ended at this place, and take it."""
         if order is None:
             return
-        loop = asyncio.get_running_loop()
+        self._waiting[order] = waiting = asyncio.get_running_loop().create_future()
         try:
-            # A recorded result does not come at once either: other tasks go on until their calls.
-            await asyncio.sleep(0)
-            while order in self._left and self._next() != order:
-                self._waiting[order] = waiting = loop.create_future()
-                done, _ = await asyncio.wait([waiting], timeout=config.TURN_SECONDS)
-                if not done and order == min(self._waiting):
-                    return  # what ended before it is not asked for any more
+            await waiting
         finally:
             self._waiting.pop(order, None)
             self.skip(order)
 
     def skip(self, order: int | None) -> None:
         """This place is taken, or will not be asked for."""
-        self._left.discard(order)
-        waiting = self._waiting.get(self._next())
+        if order is not None:
+            self._left.discard(order)
+            self._fresh.discard(order)
+
+    async def quiet(self) -> None:
+        """Wait until the flow's tasks have nothing to do and no result is to be had."""
+        self._quiet.append(quiet := asyncio.get_running_loop().create_future())
+        await quiet
+
+    def at_rest(self) -> float | None:
+        """The loop has nothing to do: let one task go on.
+
+        Returns:
+            0 when one does; else the seconds after which to ask again, `None` for never.
+        """
+        following = self._next()
+        patience = self._patience(following) if self._waiting else None
+        if self._waiting and patience is not None and patience <= 0:
+            # What ended before is not asked for any more; the end of the flow tells, if it must.
+            following = min(self._waiting)
+            for order in [order for order in self._left if order < following]:
+                self.skip(order)
+        waiting = self._waiting.pop(following, None)
         if waiting is not None:
-            # In the loop's next round: those that have gone on act before it does.
-            asyncio.get_running_loop().call_soon(_wake, waiting)
+            self._stuck = None
+            _wake(waiting)
+            return 0
+        woken, self._quiet = self._quiet, []
+        for quiet in woken:
+            _wake(quiet)
+        return 0 if woken else patience
+
+    def _patience(self, following: int) -> float:
+        """How long those that wait go on waiting for one that is not asked for."""
+        now = clock.monotonic()
+        if self._stuck is None or self._stuck[0] != following:
+            self._stuck = following, now
+        return self._stuck[1] + config.TURN_SECONDS - now
 
     def _next(self) -> int:
         while self._queue and self._queue[0] not in self._left:
@@ -61,3 +100,24 @@ class Turns:
 def _wake(waiting: asyncio.Future[None]) -> None:
     if not waiting.done():
         waiting.set_result(None)
+
+
+class RestingSelector(selectors.DefaultSelector):
+    """An event loop's selector that sees when the loop has nothing left to do.
+
+    The loop asks for events without a timeout to spare while callbacks are ready to run.
+    """
+
+    def __init__(self, turns: Turns) -> None:
+        super().__init__()
+        self._turns = turns
+        self._rounds = 0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        """Events, as the loop asks for them; before it would sleep, one task goes on."""
+        self._rounds = self._rounds + 1 if timeout == 0 else 0
+        if timeout != 0 or self._rounds >= config.TURN_ROUNDS:
+            pause = self._turns.at_rest()
+            if pause is not None:
+                timeout = pause if timeout is None else min(timeout, pause)
+        return super().select(timeout)

@@ -37,7 +37,8 @@ def ask(conn: sqlite3.Connection, execution: int, question: Question) -> None:
         "created_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'pending', ?) "
         "ON CONFLICT (execution, seq) DO UPDATE SET call_id = excluded.call_id, "
         "name = excluded.name, question = excluded.question, schema = excluded.schema, "
-        "metadata = excluded.metadata WHERE status = 'pending'",
+        "metadata = excluded.metadata, status = 'pending', resolved_at = NULL "
+        "WHERE status IN ('pending', 'withdrawn')",
         (
             execution,
             question.seq,
