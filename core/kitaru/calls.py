@@ -180,9 +180,11 @@ class Calls:
 
     def finish_children(self) -> None:
         """Wait for children that the flow has not waited for; one that failed fails the flow."""
-        for child in self._children:
-            if child.recorded is None:
-                self.outcome(child)
+        left = [child for child in self._children if child.recorded is None]
+        for child in left:
+            child.recorded = self._settled(child.step, child.request)
+        for child in left:
+            self.outcome(child)
 
     def raise_unobserved(self) -> None:
         """A submitted call that failed without anybody looking fails the flow."""

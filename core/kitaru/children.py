@@ -11,7 +11,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
-from kitaru import clock, exits, failures
+from kitaru import clock, failures
 from kitaru.attempts import Drive, row
 from kitaru.context import ChildRequest
 from kitaru.effects import Commit, Effect, Recorded
@@ -35,32 +35,32 @@ class Child:
 
 def start(drive: Drive, step: Step, request: ChildRequest) -> str:
     """Start a child, or take up the one that was started; returns its id."""
-    known = step.record or step.reuse or step.earlier
+    known = step.record or step.reuse
     if known is not None and known.child_exec_id is not None:
-        if step.is_reopened:
-            _retry(drive, step, request, exec_id=known.child_exec_id)
-        elif known is step.earlier:
-            request.run.attach(known.child_exec_id)
         return known.child_exec_id
+    earlier = step.earlier.child_exec_id if step.earlier else None
+    if earlier is not None and not step.is_reopened:
+        request.run.attach(earlier)
+        return earlier
     with drive.ledger.commit() as conn:
-        exec_id = request.run.create(conn, drive.ledger.exec_id)
-        drive.put(conn, _under_way(step, request, exec_id), step=step)
-    request.run.drive()
+        drive.course.check()  # a cancellation reaches only the children that there are
+        exec_id, is_taken = earlier, False
+        if earlier is not None:
+            is_taken = request.run.retry(conn, earlier)
+        if exec_id is None or _is_cancelled(conn, exec_id):
+            exec_id, is_taken = request.run.create(conn, drive.ledger.exec_id), True
+        # A retry is recorded with the child's own, so that each retry retries it once.
+        since = clock.now_us()
+        record = row(step, request, CallStatus.RUNNING, started_at=since, child_exec_id=exec_id)
+        drive.put(conn, record, step=step)
+    if is_taken:
+        request.run.drive()
     return exec_id
 
 
-def _retry(drive: Drive, step: Step, request: ChildRequest, *, exec_id: str) -> None:
-    """Retry a child with its parent: once, so its retry and the parent's record go together."""
-    with drive.ledger.commit() as conn:
-        is_taken = request.run.retry(conn, exec_id)
-        drive.put(conn, _under_way(step, request, exec_id), step=step)
-    if is_taken:
-        request.run.drive()
-
-
-def _under_way(step: Step, request: ChildRequest, exec_id: str) -> CallRecord:
-    since = step.earlier.started_at if step.earlier else clock.now_us()
-    return row(step, request, CallStatus.RUNNING, started_at=since, child_exec_id=exec_id)
+def _is_cancelled(conn: Transaction, exec_id: str) -> bool:
+    """Whether a child was cancelled: it cannot be retried, so a retry starts another."""
+    return executions.find(conn, exec_id).status is ExecutionStatus.CANCELLED
 
 
 class Offspring(Pending[ChildRequest]):
@@ -72,14 +72,14 @@ class Offspring(Pending[ChildRequest]):
         self._child = ""
 
     def is_late(self) -> bool:
-        return self._is_left or exits.is_leaving()
+        return self._is_left  # at the end of the process too: a child that is driven ends first
 
     def _why(self) -> str:
         return f"Waiting for child execution {self._child}."
 
     def _start(self) -> Generator[Effect, Any, None]:
         with self._ledger.store.snapshot() as conn:
-            self._child = journal.child_of(conn, self._execution, self._step.seq)
+            self._child, self._since = journal.child_of(conn, self._execution, self._step.seq)
         self._request.run.on_end(self._drive.wake)
         yield from ()
 
@@ -89,23 +89,28 @@ class Offspring(Pending[ChildRequest]):
         if not now.status.is_finished:
             self._is_left = now.holder != "alive" and not self._request.run.attach(self._child)
             return None
-        outcome: list[Recorded] = []
+        outcome: list[Recorded | None] = []
         yield Commit(lambda conn: outcome.append(self._take(conn)))
         return outcome[0]
 
-    def _take(self, conn: Transaction) -> Recorded:
-        """Make the child's outcome the parent's record."""
+    def _take(self, conn: Transaction) -> Recorded | None:
+        """Make the child's outcome the parent's record, unless it has just been retried."""
         child = executions.find(conn, self._child)
+        if not child.status.is_finished:
+            return None
         execution = executions.get(conn, child.id)
         if execution.status is ExecutionStatus.COMPLETED:
             result = executions.read_result(conn, child.id, exec_id=self._child)
-            self._end(conn, CallStatus.COMPLETED, result=result, child_exec_id=self._child)
+            self._end(conn, CallStatus.COMPLETED, result=result)
             return Recorded(result=result, order=self._order)
         failure = self._failure(execution)
-        self._end(conn, CallStatus.FAILED, failure=failure, child_exec_id=self._child)
+        self._end(conn, CallStatus.FAILED, failure=failure)
         return Recorded(failure=failure, order=self._order)
 
     def _failure(self, execution: Execution) -> dict[str, Any]:
         error = failures.ended(execution, parent=self._ledger.exec_id)
         failure = failures.describe(error, origin=error.failure_origin)
         return failure | {"exec_id": execution.exec_id}
+
+    def _row(self, status: CallStatus, **more: Any) -> CallRecord:
+        return super()._row(status, child_exec_id=self._child, **more)

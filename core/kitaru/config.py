@@ -47,6 +47,15 @@ LOG_FLUSH_SECONDS = 0.5
 CANCEL_GRACE_SECONDS = 10.0
 #: How long a client waits for a runner to import the flow and take the execution.
 RUNNER_START_SECONDS = 60.0
+#: How many runners of a worker live at a time, unless it is told otherwise.
+WORKER_LIMIT = 4
+#: How often a worker looks for changes in the store, and, without any, for dead drivers.
+WORKER_POLL_SECONDS = 0.2
+WORKER_LOOK_SECONDS = 1.0
+#: How long a worker leaves an execution alone that it could not take up or that died, at first
+#: and at most; doubled from one time to the next.
+WORKER_PAUSE_SECONDS = 1.0
+WORKER_PAUSE_MAX_SECONDS = 300.0
 #: Checkpoints of one execution that run at the same time.
 MAX_WORKERS = 16
 #: First pause before a checkpoint is tried again, its growth and its ceiling, in seconds.

@@ -123,6 +123,14 @@ class FlowHandle(Generic[R]):
                 f"has let go. Answer it: {launch.input_line(self.exec_id, asked.name)}, then "
                 f"`kitaru executions resume {self.exec_id}`."
             )
+        if row.status is ExecutionStatus.WAITING:
+            with self._store.snapshot() as conn:
+                obstacle = launch.obstacle(conn, row)
+            if obstacle is not None:
+                raise KitaruStateError(
+                    f"Execution {self.exec_id} has been left by its driver: {obstacle}, then "
+                    f"`kitaru executions resume {self.exec_id}`."
+                )
         raise KitaruStateError(
             f"Execution {self.exec_id} is {row.status}, and nobody drives it. "
             f"Continue it with `kitaru executions resume {self.exec_id}`."

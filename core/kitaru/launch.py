@@ -23,6 +23,7 @@ from kitaru.store import (
     Lease,
     Store,
     Transaction,
+    due,
     executions,
     journal,
     leases,
@@ -114,9 +115,9 @@ def check_resume(conn: Transaction, exec_id: str) -> Row:
     """The execution, if `resume` is legal for it now."""
     row = executions.find(conn, exec_id)
     move("resume", exec_id=row.exec_id, status=row.status)
-    obstacle = _obstacle(conn, row) if row.status is ExecutionStatus.WAITING else None
-    if obstacle is not None:
-        raise KitaruStateError(f"Cannot resume execution {row.exec_id}: {obstacle}")
+    reason = obstacle(conn, row) if row.status is ExecutionStatus.WAITING else None
+    if reason is not None:
+        raise KitaruStateError(f"Cannot resume execution {row.exec_id}: {reason}")
     if row.holder == "alive":
         raise KitaruStateError(
             f"Cannot resume execution {row.exec_id}: its runner is alive and goes on by itself. "
@@ -125,45 +126,39 @@ def check_resume(conn: Transaction, exec_id: str) -> Row:
     return row
 
 
-def _obstacle(conn: Transaction, row: Row) -> str | None:
-    """Why a waiting execution could do nothing if it went on now."""
-    if waits.closed(conn, [row.id]):
+def obstacle(conn: Transaction, row: Row) -> str | None:
+    """Why a waiting execution could do nothing if it went on now; `None` if it could."""
+    if due.is_due(conn, row.id):
         return None
-    asked = waits.pending(conn, row.id, exec_id=row.exec_id)
+    # One that let go says what it waits for; of one whose driver died, anything may go on.
+    left = row.holder == "nobody"
+    below = [executions.find(conn, each) for each in waits.children(conn, row.id, awaited=left)]
+    if any(_can_go_on(conn, child) for child in below):
+        return None
     under_way = [
         call
         for call in journal.load(conn, row.id, exec_id=row.exec_id)
         if call.status is CallStatus.RUNNING
     ]
-    for call in under_way:
-        if call.due_at is not None and call.due_at <= clock.now_us():
-            return None
-        if call.kind == "checkpoint":
-            return None
-        if call.child_exec_id is not None and _can_go_on(conn, call.child_exec_id):
-            return None
+    if any(call.kind == "checkpoint" for call in under_way):
+        return None
+    asked = waits.pending(conn, row.id, exec_id=row.exec_id)
     if asked:
         name = asked[0].name
         line = input_line(row.exec_id, name)
         return f"its wait {name!r} has no answer yet. Answer it first: {line}"
+    if below:
+        return f"its child {below[0].exec_id} waits: {obstacle(conn, below[0])}"
     for call in under_way:
-        if call.child_exec_id is not None:
-            return (
-                f"it waits for its child {call.child_exec_id}, which waits itself. "
-                f"`kitaru executions get {call.child_exec_id}` shows for what."
-            )
         if call.due_at is not None:
             until = f"{clock.from_us(call.due_at):%F %T} UTC"
             return f"it sleeps until {until}. Resume it then; `kitaru worker` does by itself."
     return None
 
 
-def _can_go_on(conn: Transaction, exec_id: str) -> bool:
-    """Whether a child has ended, or can be driven on from here."""
-    row = executions.find(conn, exec_id)
-    if row.status is ExecutionStatus.WAITING and row.holder != "alive":
-        return _obstacle(conn, row) is None
-    return row.status.is_finished or row.holder != "alive"
+def _can_go_on(conn: Transaction, child: Row) -> bool:
+    """Whether a child has ended, runs, or can be driven on by its parent."""
+    return child.status is not ExecutionStatus.WAITING or obstacle(conn, child) is None
 
 
 def retry(store: Store, flow: FlowDefinition, exec_id: str) -> Lease:
@@ -178,7 +173,7 @@ def retry(store: Store, flow: FlowDefinition, exec_id: str) -> Lease:
 
 
 def take_failed(conn: Transaction, flow: FlowDefinition, exec_id: str) -> Lease:
-    """The same inside a transaction."""
+    """The same inside a transaction, by a caller who has checked that it is drivable."""
     row = check_retry(conn, exec_id)
     executions.set_outcome(conn, row.id)
     journal.reopen_failed(conn, row.id)

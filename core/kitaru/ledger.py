@@ -174,8 +174,8 @@ class Ledger:
             journal.cut_off(conn, execution)
             executions.advance(conn, row, action, reason=reason)
             leases.release(conn, execution)
-            for child in executions.children(conn, self.exec_id) if stops_children else ():
-                executions.stop(conn, child, reason=f"Cancelled with its parent {self.exec_id}.")
+            if stops_children:
+                executions.stop_children(conn, self.exec_id)
         return action
 
     def release(self) -> None:

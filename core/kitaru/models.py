@@ -263,6 +263,7 @@ class Execution(Model):
     """One run of a flow, as it stood when it was read.
 
     `result` and `inputs` are shown as plain JSON data; `FlowHandle.get` gives the exact value.
+    `children` are the ids of the executions its flow has run, in the order of its calls.
     """
 
     exec_id: str
@@ -288,6 +289,7 @@ class Execution(Model):
     artifact_count: int
     checkpoints: tuple[CheckpointCall, ...] = ()
     artifacts: tuple[ArtifactRef, ...] = ()
+    children: tuple[str, ...] = ()
     llm_usage_summary: dict[str, Any] | None = None
     _client: Actions | None = field(default=None, repr=False, compare=False)
 

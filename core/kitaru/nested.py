@@ -56,17 +56,19 @@ class ChildRun:
             self.handle.on_end(self._callback)
 
     def retry(self, conn: Transaction, exec_id: str) -> bool:
-        """Take the lease of a child that has failed, to run it again; whether it has."""
+        """Take the lease of a child that has failed, to run it again; whether it had."""
         launch.check_drivable(self._store, self._flow, exec_id)
         try:
             self._lease = launch.take_failed(conn, self._flow, exec_id)
-        except KitaruStateError:  # somebody has retried it already
+        except KitaruStateError:  # somebody has retried it already, or it has not failed
             return False
         return True
 
     def attach(self, exec_id: str) -> bool:
         """Take up a child that nobody drives; whether that could be done."""
         try:
+            with self._store.snapshot() as conn:  # it is asked often: not under the write lock
+                launch.check_resume(conn, exec_id)
             self._lease = launch.resume(self._store, self._flow, exec_id)
         except KitaruStateError:  # it is driven, has ended, or waits for what has not come
             return False

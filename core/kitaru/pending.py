@@ -16,7 +16,7 @@ from kitaru.context import Request, SleepRequest, Unwind, WaitRequest
 from kitaru.effects import Ask, CalledOff, Commit, Effect, Recorded, Rest, Steps
 from kitaru.journal import Step
 from kitaru.models import CallStatus, ExecutionStatus
-from kitaru.store import Transaction, executions, leases, waits
+from kitaru.store import Transaction, due, executions, leases, waits
 from kitaru.store.journal import CallRecord
 
 
@@ -47,6 +47,11 @@ class Pending(ABC, Generic[R]):
         self._has_let_go = False
         now = step.earlier.started_at if step.earlier else None
         self._since = clock.now_us() if now is None else now
+
+    @property
+    def seq(self) -> int:
+        """Its place in the journal."""
+        return self._step.seq
 
     def steps(self) -> Steps:
         """Look after the call until it has its outcome; leaves the flow when it lets go."""
@@ -103,8 +108,9 @@ class Pending(ABC, Generic[R]):
         return late and not self._drive.is_busy
 
     def _let_go(self, conn: Transaction) -> None:
-        if waits.closed(conn, [self._execution]) or not self._may_let_go():
-            return  # an answer has just come, or another call's outcome
+        waits.let_go(conn, self._execution, [each.seq for each in self._drive.pending.copy()])
+        if due.is_due(conn, self._execution) or not self._may_let_go():
+            return  # what it waits for has just come, or another call's outcome
         now = executions.at(conn, self._execution)
         if now.status is ExecutionStatus.RUNNING:
             executions.advance(conn, now, "wait", reason=self._why())

@@ -34,6 +34,7 @@ def summary(execution: Execution) -> dict[str, Any]:
         "frozen_execution_spec",
         "checkpoints",
         "artifacts",
+        "children",
     ):
         del data[key]
     return _execution(data)

@@ -22,6 +22,7 @@ from typing import Any
 from kitaru import clock, config, inputs, launch, targets
 from kitaru.definition import FlowDefinition
 from kitaru.errors import KitaruError
+from kitaru.heart import heart
 from kitaru.runtime import Driver
 from kitaru.store import Lease, Store, open_store
 
@@ -98,34 +99,47 @@ def _take(store: Store, flow: FlowDefinition, request: dict[str, Any]) -> Lease:
 
 
 def _serve(driver: Driver) -> None:
-    """Drive to the end; signals and an ignored cancellation stop it earlier."""
-
+    """Drive to the end, and the children too; signals and ignored cancellations end it earlier."""
     asked_at: float | None = None
+    stopping = threading.Event()
 
     def stop(number: int, frame: object) -> None:
-        driver.stop()
+        stopping.set()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     thread = threading.Thread(target=driver.drive, name=f"kitaru-{driver.exec_id}", daemon=True)
     thread.start()
-    while not driver.ended.wait(config.TICK_SECONDS):
-        if driver.ledger.interrupt.is_set():
-            asked_at = asked_at or clock.monotonic()
-            if clock.monotonic() - asked_at > config.CANCEL_GRACE_SECONDS:
-                _end(driver)
+    while left := _left(driver):
+        left[0].ended.wait(config.TICK_SECONDS)
+        for each in left if stopping.is_set() else ():
+            each.stop()
+        if not all(each.ledger.interrupt.is_set() for each in left):
+            asked_at = None
+            continue
+        asked_at = asked_at or clock.monotonic()
+        if clock.monotonic() - asked_at > config.CANCEL_GRACE_SECONDS:
+            _end(left)
 
 
-def _end(driver: Driver) -> None:
-    """End a process whose checkpoint does not stop, with whatever it has started.
+def _left(driver: Driver) -> list[Driver]:
+    """The drives of this process that have not ended: the runner's own, and those of children."""
+    children = [each for each in heart.drives() if isinstance(each, Driver) and each is not driver]
+    # Its own first: told to stop, it takes up no child that has stopped.
+    return [each for each in (driver, *children) if not each.ended.is_set()]
+
+
+def _end(drivers: list[Driver]) -> None:
+    """End a process whose checkpoints do not stop, with whatever it has started.
 
     A cancelled execution is recorded so first; any other is left resumable.
     """
-    with contextlib.suppress(KitaruError):
-        if driver.ledger.cancelled:
-            driver.ledger.finish("cancel", reason="Cancelled; its runner was ended.")
-        else:
-            driver.ledger.release()
+    for driver in drivers:
+        with contextlib.suppress(KitaruError):
+            if driver.ledger.cancelled:
+                driver.ledger.finish("cancel", reason="Cancelled; its runner was ended.")
+            else:
+                driver.ledger.release()
     if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
         os.killpg(os.getpgrp(), signal.SIGKILL)
     os._exit(1)

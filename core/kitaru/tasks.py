@@ -119,9 +119,11 @@ class TaskCalls(Calls):
             await self._finish_submitted()
             raise
         await self._finish_submitted()
-        for child in self._children:
-            if child.recorded is None:
-                await self.outcome(child)
+        left = [child for child in self._children if child.recorded is None]
+        if left:
+            await asyncio.wait([self._watched(child) for child in left])
+        for child in left:
+            await self.outcome(child)
         self._has_returned = True
         return value
 
@@ -160,13 +162,17 @@ class TaskCalls(Calls):
 
     def outcome(self, child: Child) -> Any:
         """The value of a child execution, when it has ended; a coroutine."""
+        return self._outcome(child, self._watched(child))
+
+    async def _outcome(self, child: Child, waiting: asyncio.Task[Recorded]) -> Any:
+        child.recorded = recorded = await asyncio.shield(waiting)
+        return self._deliver(child.step, child.request, recorded)
+
+    def _watched(self, child: Child) -> asyncio.Task[Recorded]:
         if child.waiting is None:
             child.waiting = self._apart(self._awaited(child.step, child.request))
-        return self._outcome(child)
-
-    async def _outcome(self, child: Child) -> Any:
-        child.recorded = recorded = await asyncio.shield(child.waiting)
-        return self._deliver(child.step, child.request, recorded)
+        watching: asyncio.Task[Recorded] = child.waiting
+        return watching
 
     def _start(self, request: CallRequest, limit: asyncio.Semaphore) -> CheckpointFuture[Any]:
         """Run a checkpoint in a task of its own, or on a thread."""

@@ -23,7 +23,8 @@ def goes_on(client: KitaruClient, found: Execution) -> bool:
         return False
     if found.pending_wait is not None or found.status != "waiting":
         return True
-    return client.executions.continues(found.exec_id)
+    executions = client.executions
+    return executions.continues(found.exec_id) or executions.obstacle(found.exec_id) is not None
 
 
 @click.command("input", cls=Command)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,13 @@ class Answer:
     json: Callable[[], Mapping[str, Any]]
     text: Callable[[], str]
     error: KitaruError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What a command says as it comes: each line as text or as a JSON object."""
+
+    lines: Iterator[tuple[str, Mapping[str, Any]]]
 
 
 def listed(items: Sequence[Any], **more: Any) -> dict[str, Any]:
@@ -67,7 +74,11 @@ class Command(click.Command):
         """Run the command, print what it answers, and exit with 1 where it is refused."""
         output, command = ctx.params.pop("output"), path_of(ctx)
         try:
-            answer: Answer = super().invoke(ctx)
+            answer: Answer | Stream = super().invoke(ctx)
+            if isinstance(answer, Stream):
+                for text, data in answer.lines:
+                    click.echo(json.dumps(data) if output == "json" else text)
+                return
             if output == "json":
                 click.echo(_document({"command": command, **answer.json()}))
             else:

@@ -27,6 +27,10 @@ def execution(found: Execution, *, continues: bool) -> str:
         ("Checkpoints", ", ".join(f"{c.call_id} ({c.status})" for c in calls) or "none"),
         ("LLM usage", json.dumps(found.llm_usage_summary) if found.llm_usage_summary else "none"),
     ]
+    if found.parent_exec_id is not None:
+        pairs.append(("Parent", found.parent_exec_id))
+    if found.children:
+        pairs.append(("Children", ", ".join(found.children)))
     return output.fields("Kitaru execution", pairs) + _hint(found, continues)
 
 

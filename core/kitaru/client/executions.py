@@ -42,7 +42,7 @@ class Executions:
         self._artifacts = artifacts
 
     def get(self, exec_id: str) -> Execution:
-        """One execution with its calls and artifacts.
+        """One execution with its calls, artifacts and children.
 
         Args:
             exec_id: full id, or a prefix that fits only one.
@@ -71,6 +71,7 @@ class Executions:
                 if call.kind == "checkpoint"
             ),
             artifacts=refs,
+            children=tuple(call.child_exec_id for call in calls if call.child_exec_id),
             _client=self,
         )
 
@@ -223,6 +224,13 @@ class Executions:
         """Whether a live driver will take up what happens next, such as an answer."""
         with self._open().snapshot() as conn:
             return executions.find(conn, exec_id).holder == "alive"
+
+    def obstacle(self, exec_id: str) -> str | None:
+        """What a waiting execution waits for, and what to do; `None` where `resume` is of use."""
+        with self._open().snapshot() as conn:
+            row = executions.find(conn, exec_id)
+            is_waiting = row.status is ExecutionStatus.WAITING
+            return launch.obstacle(conn, row) if is_waiting else None
 
     def input(self, exec_id: str, *, wait: str, value: Any) -> Execution:
         """Answer a wait. A polling driver goes on by itself; otherwise `resume` continues it.

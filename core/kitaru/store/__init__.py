@@ -12,7 +12,7 @@ import threading
 from collections.abc import Collection
 
 from kitaru import config
-from kitaru.store import artifacts, executions, journal, leases, logs, stacks, waits
+from kitaru.store import artifacts, due, executions, journal, leases, logs, stacks, waits
 from kitaru.store.connection import Database
 from kitaru.store.leases import Lease
 
@@ -22,6 +22,7 @@ __all__ = [
     "Transaction",
     "artifacts",
     "close_all",
+    "due",
     "executions",
     "journal",
     "leases",

@@ -308,15 +308,33 @@ def advance(
 
 def stop(conn: sqlite3.Connection, row: Row, *, action: str = "cancel", reason: str) -> None:
     """Cancel an execution and its children: those that are driven at their next durable call."""
+    _stop(conn, row, action=action, reason=reason)
+    stop_children(conn, row.exec_id)
+
+
+def stop_children(conn: sqlite3.Connection, exec_id: str) -> None:
+    """Cancel all executions below this one."""
+    rows = conn.execute(
+        "WITH RECURSIVE below (id, exec_id, status) AS ("
+        "SELECT id, exec_id, status FROM executions WHERE parent_exec_id = ? "
+        "UNION SELECT child.id, child.exec_id, child.status FROM below "
+        "JOIN executions AS child ON child.parent_exec_id = below.exec_id) "
+        "SELECT id FROM below WHERE status IN ('pending', 'running', 'waiting') ORDER BY id",
+        (exec_id,),
+    ).fetchall()
+    for row in rows:
+        reason = f"Cancelled with execution {exec_id}, which started it."
+        _stop(conn, at(conn, row[0]), action="cancel", reason=reason)
+
+
+def _stop(conn: sqlite3.Connection, row: Row, *, action: str, reason: str) -> None:
     if action == "cancel" and row.status is ExecutionStatus.RUNNING and row.holder == "alive":
         leases.request_cancel(conn, row.id)
-    else:
-        waits.abort_all(conn, row.id)
-        journal.cut_off(conn, row.id)
-        advance(conn, row, action, reason=reason)
-        leases.revoke(conn, row.id)
-    for child in children(conn, row.exec_id):
-        stop(conn, child, reason=f"Cancelled with its parent {row.exec_id}.")
+        return
+    waits.abort_all(conn, row.id)
+    journal.cut_off(conn, row.id)
+    advance(conn, row, action, reason=reason)
+    leases.revoke(conn, row.id)
 
 
 def note(conn: sqlite3.Connection, row: Row, reason: str) -> None:
@@ -345,16 +363,6 @@ def set_outcome(
 def set_deadline(conn: sqlite3.Connection, execution: int, at: int | None) -> None:
     """When the execution is to have ended, in microseconds."""
     conn.execute("UPDATE executions SET deadline_at = ? WHERE id = ?", (at, execution))
-
-
-def children(conn: sqlite3.Connection, exec_id: str) -> list[Row]:
-    """The executions that this one has started and that have not ended."""
-    rows = conn.execute(
-        "SELECT id FROM executions WHERE parent_exec_id = ? "
-        "AND status IN ('pending', 'running', 'waiting') ORDER BY id",
-        (exec_id,),
-    ).fetchall()
-    return [at(conn, row[0]) for row in rows]
 
 
 def set_metadata(conn: sqlite3.Connection, execution: int, metadata: dict[str, Any]) -> None:

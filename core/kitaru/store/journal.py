@@ -220,12 +220,14 @@ def result(conn: sqlite3.Connection, execution: int, seq: int, *, what: str) -> 
     return values.get(conn, owner(execution, seq), StoredValue(*row), what=what)
 
 
-def child_of(conn: sqlite3.Connection, execution: int, seq: int) -> str:
-    """The child execution that a call has started."""
+def child_of(conn: sqlite3.Connection, execution: int, seq: int) -> tuple[str, int]:
+    """The child execution that a call has started, and when, in microseconds."""
     found = conn.execute(
-        "SELECT child_exec_id FROM calls WHERE execution = ? AND seq = ?", (execution, seq)
+        "SELECT child_exec_id, started_at FROM calls WHERE execution = ? AND seq = ?",
+        (execution, seq),
     ).fetchall()
-    return str(values.one_row(found, what="The child's call")[0])
+    child, started_at = values.one_row(found, what="The child's call")
+    return str(child), int(started_at)
 
 
 @dataclass(frozen=True, slots=True)

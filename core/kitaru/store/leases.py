@@ -65,13 +65,16 @@ def of(conn: sqlite3.Connection, watched: Collection[int]) -> dict[int, sqlite3.
 
 
 def take(conn: sqlite3.Connection, *, execution: int, exec_id: str, runner: str) -> Lease:
-    """Take the lease at the next epoch; the caller has checked that it may."""
+    """Take the lease at the next epoch; the caller has checked that it may.
+
+    A cancellation that a driver died with is the next one's to carry out.
+    """
     pid = os.getpid()
     conn.execute(
         "INSERT INTO leases (execution, epoch, runner, host, pid, mark, expires_at) "
         "VALUES (?, 1, ?, ?, ?, ?, ?) ON CONFLICT (execution) DO UPDATE SET "
         "epoch = epoch + 1, runner = excluded.runner, host = excluded.host, pid = excluded.pid, "
-        "mark = excluded.mark, expires_at = excluded.expires_at, cancel_requested = 0",
+        "mark = excluded.mark, expires_at = excluded.expires_at",
         (execution, runner, host.host_id(), pid, host.start_mark(pid), _expiry()),
     )
     taken = row(conn, execution)

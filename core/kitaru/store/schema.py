@@ -150,10 +150,12 @@ ALTER TABLE calls ADD COLUMN position INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE calls ADD COLUMN ended_order INTEGER;
 ALTER TABLE calls ADD COLUMN due_at INTEGER;
 ALTER TABLE calls ADD COLUMN child_exec_id TEXT;
+ALTER TABLE calls ADD COLUMN awaited INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE calls ADD COLUMN cache_key BLOB;
 UPDATE calls SET position = seq;
 CREATE INDEX calls_cached ON calls (cache_key, ended_at) WHERE cache_key IS NOT NULL;
 CREATE INDEX calls_due ON calls (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX calls_child ON calls (child_exec_id) WHERE child_exec_id IS NOT NULL;
 CREATE TABLE stacks (
     name TEXT PRIMARY KEY,
     type TEXT NOT NULL,

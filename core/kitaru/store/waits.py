@@ -107,6 +107,29 @@ def closed(conn: sqlite3.Connection, watched: Collection[int]) -> set[int]:
     return {row[0] for row in rows}
 
 
+def let_go(conn: sqlite3.Connection, execution: int, seqs: Collection[int]) -> None:
+    """Note for which calls an execution waits while nobody drives it."""
+    conn.execute(
+        "UPDATE calls SET awaited = seq IN (SELECT value FROM json_each(?)) "
+        "WHERE execution = ? AND status = 'running'",
+        (json.dumps([*seqs]), execution),
+    )
+
+
+def children(conn: sqlite3.Connection, execution: int, *, awaited: bool) -> list[str]:
+    """The child executions whose outcomes an execution has yet to take, in the order of calls.
+
+    Args:
+        awaited: only those it waited for when its driver let go.
+    """
+    rows = conn.execute(
+        "SELECT child_exec_id FROM calls WHERE execution = ? AND status = 'running' "
+        "AND child_exec_id IS NOT NULL AND awaited >= ? ORDER BY seq",
+        (execution, int(awaited)),
+    ).fetchall()
+    return [str(row[0]) for row in rows]
+
+
 def read_answer(conn: sqlite3.Connection, execution: int, seq: int, *, what: str) -> bytes | None:
     """The stored answer; `None` while there is none."""
     row = conn.execute(
