@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from tests.support import forget
+from kitaru import clock
+from kitaru.heart import heart
+from tests.support import TurnedClock, forget, until
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("nightly", deadline=None, max_examples=2000)
@@ -24,3 +27,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("KITARU_HOME", str(path))
     yield path
     forget(path)
+
+
+@pytest.fixture
+def turned() -> Iterator[TurnedClock]:
+    """A clock that the test turns on; no drive outlives it, to see time run backwards."""
+    with clock.use(installed := TurnedClock()):
+        yield installed
+        for drive in heart.drives():
+            drive.stop()
+        until(lambda: "kitaru-heart" not in map(_name, threading.enumerate()), "no drive is left")
+
+
+def _name(thread: threading.Thread) -> str:
+    return thread.name

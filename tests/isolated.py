@@ -113,6 +113,11 @@ def stays(folder: str) -> None:
 
 
 @checkpoint
+async def stays_awaiting(folder: str) -> None:
+    stays.fn(folder)
+
+
+@checkpoint
 def leaves_a_child() -> int:
     return subprocess.Popen(SLEEPER).pid
 
@@ -260,7 +265,7 @@ class Attempt:
             task,
             self.scope,
             home=config.find_home(),
-            stop=self.stop,
+            stops=self.stop.is_set,
             timeout=timeout,
             line=self.lines.append,
         )

@@ -54,6 +54,34 @@ class QuickClock(clock.Clock):
         return event.is_set()
 
 
+class TurnedClock(clock.Clock):
+    """The system's clock, turned on by hand; whoever waits sees it within milliseconds.
+
+    `waits` are the seconds of all waits that have begun.
+    """
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self.waits: list[float] = []
+
+    def turn(self, seconds: float) -> None:
+        """Let time pass."""
+        self.ahead += seconds
+
+    def now_us(self) -> int:
+        return super().now_us() + round(self.ahead * 1_000_000)
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        until = self.monotonic() + seconds
+        self.waits.append(seconds)
+        while not (is_set := event.wait(0.002)) and self.monotonic() < until:
+            pass
+        return is_set
+
+
 def spawn(home: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
     """Start Python on a store's home, with pipes for what it reads and prints."""
     return subprocess.Popen(

@@ -181,8 +181,7 @@ class Attempts:
 def called_off(drive: Drive, step: Step, request: Request) -> Steps:
     """Record that a call was cancelled by its flow before it ran."""
     order: list[int | None] = []
-    now = clock.now_us()
-    record = row(step, request, CallStatus.CANCELLED, started_at=now, ended_at=now)
+    record = row(step, request, CallStatus.CANCELLED, ended_at=clock.now_us())
     yield Commit(lambda conn: order.append(drive.put(conn, record, step=step)))
     return Recorded(order=order[0])
 
@@ -209,27 +208,39 @@ def overridden(drive: Drive, step: Step, request: CallRequest) -> Steps:
 def from_cache(drive: Drive, step: Step, request: CallRequest) -> Steps:
     """Take over what an earlier call with the same key has recorded; else run."""
     key = request.cache_key()
+    with drive.ledger.store.snapshot() as conn:
+        hit = journal.cached(conn, key)
+    if hit is None or not _loads(request, hit):
+        return (yield from Attempts(drive, step, request, cache_key=key).steps())
+    now = clock.now_us()
+    record = row(
+        step,
+        request,
+        CallStatus.COMPLETED,
+        started_at=now,
+        ended_at=now,
+        metadata=hit.metadata,
+        original_call_id=hit.call,
+        cached_from=hit.call,
+    )
     order: list[int | None] = []
-    found: list[bytes] = []
 
     def work(conn: Transaction) -> None:
-        hit = journal.cached(conn, key)
-        if hit is None:
-            return
-        now = clock.now_us()
-        record = row(step, request, CallStatus.COMPLETED, started_at=now, ended_at=now)
-        record = replace(
-            record, metadata=hit.metadata, original_call_id=hit.call, cached_from=hit.call
-        )
         order.append(drive.put(conn, record, step=step, result=hit.result))
         source = (hit.execution, hit.seq)
         artifacts.copy(conn, source, (drive.ledger.lease.execution, step.seq))
-        found.append(hit.result)
 
     yield Commit(work)
-    if found:
-        return Recorded(result=found[0], order=order[0])
-    return (yield from Attempts(drive, step, request, cache_key=key).steps())
+    return Recorded(result=hit.result, order=order[0])
+
+
+def _loads(request: CallRequest, hit: journal.Cached) -> bool:
+    """Whether the declared type still takes an earlier result: types change too."""
+    try:
+        request.load(hit.result, hit.call)
+    except KitaruSerializationError:
+        return False
+    return True
 
 
 def row(step: Step, request: Request, status: CallStatus, **rest: Any) -> CallRecord:

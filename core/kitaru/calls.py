@@ -53,11 +53,10 @@ class Calls:
             data = executions.drive_data(conn, lease.execution)
         self.ledger = Ledger(store, lease, data["metadata"])
         self.ledger.on_interrupt = self.wake
-        self.course = Course(self.ledger)
+        self.course = Course(self.ledger, deadline=data["deadline_at"])
         self.running = attempts.RunningCalls()
         self.pending: set[pending.Pending[Any]] = set()
         self.interactive = interactive
-        self.deadline: int | None = data["deadline_at"]
         self.store = store
         self._caches: bool = data["spec"].get("cache", False)
         self._execution = lease.execution
@@ -218,13 +217,15 @@ class Calls:
         return pool
 
     def _submit(self, request: CallRequest, pool: Pool) -> CheckpointFuture[Any]:
-        step, stop = self._begin(request), threading.Event()
+        step, stop = self._begin(request), threading.Event() if request.isolated else None
 
         def interrupt() -> bool:
-            if request.isolated is None:
+            if stop is None:
                 return False
             stop.set()
-            return future.wait_cancelled()
+            if future.wait_cancelled():
+                self.journal.observed(step, failed=True)
+            return future.cancelled()
 
         future = self._future(step, request, interrupt=interrupt)
 
@@ -342,10 +343,10 @@ class Calls:
             case Commit(work, call_id):
                 return self.ledger.together(work, call_id)
             case Try(request, scope):
-                home = self.store.home
-                return tries.attempt(request, scope, home=home, stop=stop, line=self.line)
+                home, stops = self.store.home, lambda: self.course.ends(stop)
+                return tries.attempt(request, scope, home=home, stops=stops, line=self.line)
             case Pause(seconds):
-                return self.course.pause(seconds)
+                return self.course.pause(seconds, stop)
             case Rest(seconds):
                 clock.wait(self._bell, seconds)
                 return self._bell.clear()

@@ -56,6 +56,8 @@ def note(
     if driver is None:
         return
     call = context.current_call.get()
+    if call is not None and call.is_abandoned:
+        return
     missing = left_out + max(0, len(message) - config.MAX_LOG_MESSAGE)
     if missing:
         message = f"{message[: config.MAX_LOG_MESSAGE]} … {missing} characters left out"

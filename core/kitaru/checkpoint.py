@@ -266,13 +266,22 @@ class Checkpoint(Generic[P, R]):
         if all(type(value) in _UNCHANGEABLE for value in bound.arguments.values()):
             args, kwargs = bound.args, bound.kwargs
             return lambda: self.fn(*args, **kwargs)
-        kept = copy.deepcopy((bound.args, bound.kwargs))
+        kept = self._copied((bound.args, bound.kwargs))
 
         def run() -> Any:
-            args, kwargs = copy.deepcopy(kept)
+            args, kwargs = self._copied(kept)
             return self.fn(*args, **kwargs)
 
         return run
+
+    def _copied(self, arguments: _Arguments) -> _Arguments:
+        try:
+            return copy.deepcopy(arguments)
+        except Exception as exc:  # copying runs user code
+            raise KitaruSerializationError(
+                f"The arguments of checkpoint {self.name!r} cannot be copied: "
+                f"{type(exc).__name__}: {exc}. Make what cannot be copied inside the checkpoint."
+            ) from exc
 
     @staticmethod
     def _shown(key: str, value: Any) -> str:

@@ -62,6 +62,8 @@ MAX_WORKERS = 16
 RETRY_DELAY_SECONDS = 1.0
 RETRY_BACKOFF = 2.0
 RETRY_DELAY_MAX_SECONDS = 60.0
+#: The longest time that an option may name: a century.
+MAX_SECONDS = 100 * 366 * 86_400.0
 #: Values longer than this (in bytes) are stored in chunks beside their row.
 INLINE_BYTES = 32 * 1024
 CHUNK_BYTES = 1024 * 1024

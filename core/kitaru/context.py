@@ -205,12 +205,17 @@ def in_checkpoint(what: str) -> tuple[Driver, CallScope]:
     driver, call = current_driver.get(), current_call.get()
     if driver is None or call is None:
         raise KitaruContextError(f"{what} works inside a running @checkpoint only. Call it there.")
+    refuse_late(call, what)
+    return driver, call
+
+
+def refuse_late(call: CallScope, what: str) -> None:
+    """Refuse what an attempt does that was left behind."""
     if call.is_abandoned:
         raise KitaruContextError(
             f"{what} comes too late: attempt {call.attempt} of {call.exec_id}/{call.call_id} was "
             "over its time, and nothing more of it is recorded."
         )
-    return driver, call
 
 
 def refuse_in_import(what: str) -> None:

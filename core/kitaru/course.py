@@ -12,23 +12,30 @@ import threading
 from collections.abc import Iterator
 from typing import NoReturn
 
-from kitaru import clock
+from kitaru import clock, config
 from kitaru.context import Unwind
+from kitaru.effects import CalledOff
 from kitaru.errors import (
+    FailureOrigin,
     KitaruBackendError,
     KitaruCorruptionError,
     KitaruDivergenceError,
+    KitaruExecutionError,
     KitaruLeaseError,
 )
 from kitaru.ledger import Ledger
 
 
 class Course:
-    """The course of one drive; `halted` is what ended it, once something has."""
+    """The course of one drive; `halted` is what ended it, once something has.
 
-    def __init__(self, ledger: Ledger) -> None:
+    `deadline` is when the execution's time is over, in microseconds.
+    """
+
+    def __init__(self, ledger: Ledger, *, deadline: int | None) -> None:
         self.ledger = ledger
         self.halted: Unwind | None = None
+        self._deadline = deadline
         self._stopping = False
         self._lock = threading.Lock()
 
@@ -66,11 +73,38 @@ class Course:
                 self.halt(Unwind("cancelled"))
             if self._stopping:
                 self.halt(Unwind("stopped"))
+        self.expire()
+        if self.halted is not None:
+            raise self.halted
 
-    def pause(self, seconds: float) -> None:
-        """Wait between two attempts, unless the drive ends meanwhile."""
-        clock.wait(self.ledger.interrupt, seconds)
+    def expire(self) -> None:
+        """End the drive if the execution's time is over."""
+        if self._deadline is None or clock.now_us() < self._deadline or self.halted is not None:
+            return
+        error = KitaruExecutionError(
+            f"Execution {self.ledger.exec_id} has not ended by "
+            f"{clock.from_us(self._deadline):%F %T} UTC, the timeout of its flow. "
+            "`retry` gives it the same time again.",
+            exec_id=self.ledger.exec_id,
+            failure_origin=FailureOrigin.RUNTIME,
+        )
+        self.end(Unwind("timeout", error))
+
+    def ends(self, stop: threading.Event | None) -> bool:
+        """Whether the drive is over, or its call that this event stops."""
+        return self.ledger.interrupt.is_set() or (stop is not None and stop.is_set())
+
+    def pause(self, seconds: float, stop: threading.Event | None = None) -> None:
+        """Wait between two attempts, unless the drive or the call ends meanwhile."""
+        if stop is None:
+            clock.wait(self.ledger.interrupt, seconds)
+            return self.check()
+        until = clock.monotonic() + seconds
+        while not self.ends(stop) and clock.monotonic() < until:
+            clock.wait(stop, config.TICK_SECONDS)
         self.check()
+        if stop.is_set():
+            raise CalledOff
 
     @contextlib.contextmanager
     def guard(self) -> Iterator[None]:

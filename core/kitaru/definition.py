@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from kitaru import codec, ids
@@ -58,8 +59,14 @@ def _source_digest(fn: Callable[..., Any]) -> str:
     try:
         source = inspect.getsource(fn)
     except (OSError, TypeError):
-        source = fn.__code__.co_code.hex()
+        source = _bytecode(fn.__code__)
     return codec.digest(source.encode("utf-8", "backslashreplace")).hex()
+
+
+def _bytecode(code: CodeType) -> str:
+    """What a function does, as text; its constants are part of that, its lines are not."""
+    constants = [_bytecode(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    return repr((code.co_code, code.co_names, constants))
 
 
 @dataclass(frozen=True)

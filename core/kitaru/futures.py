@@ -6,6 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from typing import Any, Generic, Literal, TypeVar, cast, overload
 
+from kitaru import clock
 from kitaru.effects import Recorded
 from kitaru.errors import KitaruUsageError
 
@@ -118,7 +119,8 @@ class CheckpointFuture(Generic[R]):
                 f"Call {self.call_id!r} has not ended, and waiting for it here would stop the "
                 "async flow that it is part of; `await` it."
             )
-        if not self._ended.wait(timeout):
+        ended = self._ended.wait() if timeout is None else clock.wait(self._ended, timeout)
+        if not ended:
             raise TimeoutError(f"Call {self.call_id!r} has not ended after {timeout} seconds.")
 
     # --- for the driver ----------------------------------------------------------------------
@@ -174,7 +176,9 @@ class CheckpointFuture(Generic[R]):
     @property
     def failed(self) -> bool:
         """Whether the call has ended in a failure."""
-        return self._recorded is not None and self._recorded.failure is not None
+        if self._recorded is None:  # it could not be made at all, or the drive is over
+            return isinstance(self._unwind, Exception)
+        return self._recorded.failure is not None
 
 
 class CheckpointGroup(Generic[R]):

@@ -116,7 +116,8 @@ class FlowHandle(Generic[R]):
     def _refuse_if_left(self, row: Row) -> None:
         if row.holder == "alive":
             return
-        asked = self._read().pending_wait
+        left = self._read()
+        asked = left.pending_wait
         if asked is not None:
             raise KitaruStateError(
                 f"Execution {self.exec_id} waits for an answer to {asked.name!r}, and its driver "
@@ -133,6 +134,7 @@ class FlowHandle(Generic[R]):
                 )
         raise KitaruStateError(
             f"Execution {self.exec_id} is {row.status}, and nobody drives it. "
+            f"{left.status_reason or ''} "
             f"Continue it with `kitaru executions resume {self.exec_id}`."
         )
 

@@ -42,7 +42,7 @@ def attempt(
     scope: CallScope,
     *,
     home: config.Home,
-    stop: threading.Event,
+    stops: Callable[[], bool],
     timeout: float | None,
     line: Callable[[LogRecord], None],
 ) -> Tried:
@@ -52,7 +52,7 @@ def attempt(
         task: the checkpoint and its arguments.
         scope: the attempt; gets the metadata and artifacts the process gathers.
         home: the store's home, for `kitaru.load`.
-        stop: ends the attempt, with its process, as soon as it is set.
+        stops: whether the attempt is to end now, with its process; asked all the time.
         timeout: seconds the attempt may take, the start of its process included.
         line: takes each line the attempt prints or logs, on a thread of its own.
     """
@@ -64,7 +64,7 @@ def attempt(
         return _not_started(call, exc)
     try:
         child.converse(_request(task, scope))
-        late = child.wait(stop, timeout)
+        late = child.wait(stops, timeout)
     except RuntimeError as exc:  # the system has no more threads
         return _not_started(call, exc)
     finally:
@@ -77,7 +77,7 @@ def attempt(
     if late:
         message = f"Checkpoint {task.name!r} did not end within {timeout:g} seconds; "
         return _failed(TimeoutError(f"{message}its process was killed."))
-    if stop.is_set():
+    if stops():
         return Tried(stopped=True)
     return _failed(KitaruRuntimeError(_obituary(call, code, child.last_lines())))
 
@@ -169,10 +169,10 @@ class _Child:
         ):
             threading.Thread(target=work, name=name, daemon=True).start()
 
-    def wait(self, stop: threading.Event, timeout: float | None) -> bool:
+    def wait(self, stops: Callable[[], bool], timeout: float | None) -> bool:
         """Wait until the attempt is over, is to stop, or is late; return whether it is late."""
         deadline = None if timeout is None else clock.monotonic() + timeout
-        while not clock.wait(self._over, config.TICK_SECONDS) and not stop.is_set():
+        while not clock.wait(self._over, config.TICK_SECONDS) and not stops():
             if deadline is not None and clock.monotonic() >= deadline:
                 return True
         return False

@@ -39,6 +39,7 @@ def log(**metadata: Any) -> None:
         )
     checked = json_metadata(metadata, what="kitaru.log()")
     if call is not None:
+        context.refuse_late(call, "kitaru.log()")
         call.add_metadata(checked)
     else:
         driver.merge_metadata(checked)

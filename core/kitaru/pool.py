@@ -1,7 +1,7 @@
 """Threads for submitted calls: as many as there is work for, up to a limit.
 
-Threads end when there is nothing left to do, so there is no pool to shut down; unlike those of
-`concurrent.futures` they keep working while the interpreter waits for running flows to end.
+Threads end when there is nothing left to do, so there is no pool to shut down. Daemons, like the
+threads of drives: `exits` says what becomes of running flows at the end of the process.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Pool:
                 return
             self._threads += 1
         try:
-            threading.Thread(target=self._serve, name="kitaru-call").start()
+            threading.Thread(target=self._serve, name="kitaru-call", daemon=True).start()
         except RuntimeError as exc:  # the system has no more threads
             with self._idle:
                 self._threads -= 1

@@ -92,12 +92,13 @@ def timeout_seconds(value: object, *, owner: str) -> float | None:
 
 
 def seconds(value: object, *, what: str, least: float = 0) -> float:
-    """A finite number that is not below `least`.
+    """A number that is not below `least`, and no longer than a century.
 
     Raises:
         KitaruUsageError: it is no such number.
     """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not least <= value < float("inf"):  # type: ignore[operator]
-        raise KitaruUsageError(f"{what} is {value!r}; it must be a number >= {least}.")
-    return float(value)  # type: ignore[arg-type]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= least:
+        raise KitaruUsageError(f"{what} is {value!r:.60}; it must be a number >= {least}.")
+    if value > config.MAX_SECONDS:  # a longer time cannot be waited for, nor be a date
+        raise KitaruUsageError(f"{what} is too large; it must be at most {config.MAX_SECONDS:.0f}.")
+    return float(value)

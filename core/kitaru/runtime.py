@@ -19,7 +19,6 @@ from kitaru.context import Unwind
 from kitaru.errors import (
     FailureOrigin,
     KitaruError,
-    KitaruExecutionError,
     KitaruLeaseError,
     KitaruRuntimeError,
 )
@@ -146,6 +145,7 @@ class Driver:
         tries = 0
         while True:
             try:
+                self._course.check()  # its time may be over already
                 data = self._run()
             except Unwind as unwind:
                 return self._end(self._course.halted or unwind)
@@ -237,7 +237,7 @@ class Driver:
         running = self._calls.running
         overdue = running.overdue(now)
         renew = now - self._renewed >= config.LEASE_RENEW_SECONDS
-        self._check_deadline()
+        self._course.expire()
         if not (overdue or renew or flush_due(self.ledger, clock.now_us())):
             return
         with self.ledger.commit() as conn:
@@ -249,17 +249,6 @@ class Driver:
         for call in overdue:
             call.shown = True
         self._renewed = now
-
-    def _check_deadline(self) -> None:
-        deadline = self._calls.deadline
-        if deadline is not None and clock.now_us() >= deadline and self._course.halted is None:
-            error = KitaruExecutionError(
-                f"Execution {self.exec_id} has not ended by {clock.from_us(deadline):%F %T} UTC, "
-                "the timeout of its flow. `retry` gives it the same time again.",
-                exec_id=self.exec_id,
-                failure_origin=FailureOrigin.RUNTIME,
-            )
-            self._course.end(Unwind("timeout", error))
 
 
 def _calls(is_async: bool) -> type[Calls]:

@@ -11,7 +11,7 @@ import contextvars
 import threading
 from collections.abc import Callable
 
-from kitaru import capture, config, context, failures, isolation
+from kitaru import capture, clock, config, context, failures, isolation
 from kitaru.context import CallRequest, CallScope, Unwind
 from kitaru.effects import Tried
 from kitaru.errors import FailureOrigin, KitaruContextError
@@ -22,16 +22,16 @@ def attempt(
     scope: CallScope,
     *,
     home: config.Home,
-    stop: threading.Event | None,
+    stops: Callable[[], bool],
     line: Callable[..., None],
 ) -> Tried:
-    """Run it from this thread, and wait for its end."""
+    """Run it from this thread, and wait for its end; an isolated one ends when it `stops`."""
     if request.isolated is not None:
         return isolation.attempt(
             request.isolated,
             scope,
             home=home,
-            stop=stop or threading.Event(),
+            stops=stops,
             timeout=request.policy.timeout,
             line=line,
         )
@@ -116,8 +116,9 @@ def _run_in_time(request: CallRequest, scope: CallScope, seconds: float) -> Trie
         outcome.append(bound.run(_run, request, scope))
         ended.set()
 
+    until = clock.monotonic() + seconds
     threading.Thread(target=work, name=f"kitaru-{scope.call_id}", daemon=True).start()
-    if ended.wait(seconds):
+    if clock.wait(ended, max(0.0, until - clock.monotonic())):
         return outcome[0]
     scope.is_abandoned = True
     return _timed_out(request, "its thread was left behind")

@@ -10,8 +10,6 @@ from kitaru.errors import KitaruUsageError
 
 T = TypeVar("T")
 
-_LONGEST_SLEEP = 100 * 366 * 86_400
-
 
 @overload
 def wait(
@@ -193,7 +191,7 @@ def sleep(seconds: float, *, timeout: float = config.SLEEP_TIMEOUT_SECONDS) -> A
 
     Raises:
         KitaruContextError: called outside a flow's body.
-        KitaruUsageError: an argument is not a number >= 0.
+        KitaruUsageError: an argument is not a number >= 0, or longer than a century.
 
     Example:
         >>> import kitaru
@@ -206,8 +204,6 @@ def sleep(seconds: float, *, timeout: float = config.SLEEP_TIMEOUT_SECONDS) -> A
     """
     driver = context.in_flow("kitaru.sleep()")
     length = retry.seconds(seconds, what="kitaru.sleep(): seconds")
-    if length > _LONGEST_SLEEP:
-        raise KitaruUsageError(f"kitaru.sleep(): seconds is {seconds!r}; a century is the most.")
     request = context.SleepRequest(
         name="sleep",
         digest=codec.fingerprint(length, path="sleep"),
@@ -250,7 +246,7 @@ def _question(
         question=question,
         schema=json_schema,
         metadata=logs.json_metadata(metadata or {}, what=f"wait {name!r}"),
-        timeout=float(timeout),
+        timeout=float(min(timeout, config.MAX_SECONDS)),
         load=load,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kitaru.cli import output
-from kitaru.models import ArtifactRef, Execution, LogEntry, Page
+from kitaru.models import ArtifactRef, CheckpointCall, Execution, LogEntry, Page
 
 
 def execution(found: Execution, *, continues: bool) -> str:
@@ -24,7 +24,7 @@ def execution(found: Execution, *, continues: bool) -> str:
         ("Pending wait", wait.name if wait else "none"),
         ("Wait question", (wait.question or "not set") if wait else "none"),
         ("Failure", found.failure.message if found.failure else "none"),
-        ("Checkpoints", ", ".join(f"{c.call_id} ({c.status})" for c in calls) or "none"),
+        ("Checkpoints", ", ".join(map(_call, calls)) or "none"),
         ("LLM usage", json.dumps(found.llm_usage_summary) if found.llm_usage_summary else "none"),
     ]
     if found.parent_exec_id is not None:
@@ -32,6 +32,11 @@ def execution(found: Execution, *, continues: bool) -> str:
     if found.children:
         pairs.append(("Children", ", ".join(found.children)))
     return output.fields("Kitaru execution", pairs) + _hint(found, continues)
+
+
+def _call(call: CheckpointCall) -> str:
+    cached = f", cached from {call.cached_from}" if call.cached_from else ""
+    return f"{call.call_id} ({call.status}{cached})"
 
 
 def outcome(did: str, found: Execution, *, continues: bool = True) -> str:
