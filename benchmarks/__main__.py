@@ -10,7 +10,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-NAMES = ("commit", "startup", "answers")
+NAMES = ("commit", "startup", "answers", "scale")
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ import copy
 import functools
 import inspect
 import itertools
-import json
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
 
@@ -31,7 +30,6 @@ Item = TypeVar("Item")
 Runtime = Literal["inline", "isolated"]
 _Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
-_SHOWN = 80
 _UNCHANGEABLE = (str, int, float, bool, bytes, type(None))
 
 
@@ -214,12 +212,11 @@ class Checkpoint(Generic[P, R]):
         bound.apply_defaults()
         arguments = dict(bound.arguments)
         digest = serializers.inputs_digest(arguments, serializer=self.serializer, path=self.name)
-        shown = ", ".join(f"{key}={self._shown(key, value)}" for key, value in arguments.items())
         return CallRequest(
             name=self.name,
             type=self.type,
             digest=digest,
-            shown=shown[: config.INPUTS_SHOWN],
+            shown=inputs.shown(arguments),
             policy=self.policy,
             run=self._runner(bound),
             dump=self.dump,
@@ -282,23 +279,6 @@ class Checkpoint(Generic[P, R]):
                 f"The arguments of checkpoint {self.name!r} cannot be copied: "
                 f"{type(exc).__name__}: {exc}. Make what cannot be copied inside the checkpoint."
             ) from exc
-
-    @staticmethod
-    def _shown(key: str, value: Any) -> str:
-        """An argument as messages may show it, with secrets masked."""
-        if redaction.is_secret(key, value):
-            return redaction.MASK
-        if type(value) in (str, bytes):
-            return repr(value[:_SHOWN])[:_SHOWN]
-        if value is None or type(value) in (bool, float):
-            return repr(value)
-        if type(value) is int and value.bit_length() < 64:  # beyond some digits `repr` raises
-            return repr(value)
-        try:
-            data = codec.plain(codec.encode_any(value, path=key))
-        except KitaruSerializationError:  # one of those that are pickled
-            return f"<{type(value).__qualname__}>"
-        return json.dumps(redaction.shown_value(data), ensure_ascii=False)[:_SHOWN]
 
     def __repr__(self) -> str:
         return f"<checkpoint {self.name}>"

@@ -87,6 +87,7 @@ class Offspring(Pending[ChildRequest]):
         with self._ledger.store.snapshot() as conn:
             now = executions.find(conn, self._child)
         if not now.status.is_finished:
+            self._drive.course.check()  # a drive that stops takes up no child
             self._is_left = now.holder != "alive" and not self._request.run.attach(self._child)
             return None
         outcome: list[Recorded | None] = []

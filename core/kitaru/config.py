@@ -41,6 +41,8 @@ TURN_SECONDS = 5.0
 TURN_ROUNDS = 1000
 #: How long a script that is interrupted lets its flows come to their next durable call.
 EXIT_GRACE_SECONDS = 1.5
+#: How long it may take after that to leave those that have not come to one.
+EXIT_LAST_SECONDS = 0.4
 #: How long captured lines of a running call may stay in memory.
 LOG_FLUSH_SECONDS = 0.5
 #: A runner process that has not stopped this long after a cancellation ends itself.

@@ -73,7 +73,7 @@ class FlowHandle(Generic[R]):
         try:
             self._follow(deadline)
         except KeyboardInterrupt:
-            self._driver.stop()
+            exits.stop([self._driver])
             raise
         while not (row := self._now()).status.is_finished:
             ending = self._driver.ending
@@ -129,8 +129,8 @@ class FlowHandle(Generic[R]):
                 obstacle = launch.obstacle(conn, row)
             if obstacle is not None:
                 raise KitaruStateError(
-                    f"Execution {self.exec_id} has been left by its driver: {obstacle}, then "
-                    f"`kitaru executions resume {self.exec_id}`."
+                    f"Execution {self.exec_id} waits, and its driver has let go: {obstacle} Then "
+                    f"continue it with `kitaru executions resume {self.exec_id}`."
                 )
         raise KitaruStateError(
             f"Execution {self.exec_id} is {row.status}, and nobody drives it. "
@@ -164,12 +164,10 @@ def drive_here(
     store: Store, flow: FlowDefinition, lease: Lease, *, interactive: bool
 ) -> FlowHandle[Any]:
     """Drive an execution on a thread of its own, and return its handle at once."""
-    exits.install()
     driver = launch.driver(store, flow, lease, interactive=interactive)
     try:
-        # A daemon: `exits` says what becomes of it at the end of the process.
-        name = f"kitaru-{lease.exec_id}"
-        threading.Thread(target=driver.drive, name=name, daemon=True).start()
+        exits.install()
+        driver.start()
     except RuntimeError as exc:  # the system has no more threads
         driver.ledger.release()
         raise KitaruRuntimeError(

@@ -9,12 +9,16 @@ to find out at its own next commit.
 from __future__ import annotations
 
 import threading
-from typing import Protocol
+from collections.abc import Callable, Generator
+from typing import Protocol, TypeAlias
 
 from kitaru import clock, config
 from kitaru.errors import KitaruError
-from kitaru.store import Store
+from kitaru.store import Store, Transaction
 from kitaru.store.leases import LeaseRow
+
+#: What a drive has to write at a tick, if anything; what came of it is sent or thrown back.
+Tick: TypeAlias = Generator[Callable[[Transaction], None], None, None]
 
 
 class Beating(Protocol):
@@ -27,11 +31,14 @@ class Beating(Protocol):
 
     @property
     def rests(self) -> bool: ...
-    def tick(self) -> None: ...
+    @property
+    def is_stopped(self) -> bool: ...
+    def tick(self) -> Tick: ...
     def notice(self, lease: LeaseRow | None, *, answered: bool) -> None: ...
     def fault(self, exc: Exception) -> None: ...
     def stop(self) -> None: ...
-    def let_go(self) -> None: ...
+    def let_go(self, conn: Transaction) -> None: ...
+    def on_end(self, callback: Callable[[], None]) -> None: ...
 
 
 class Heart:
@@ -45,13 +52,17 @@ class Heart:
         self._thread: threading.Thread | None = None
 
     def add(self, drive: Beating) -> None:
-        """Start ticking a drive."""
+        """Start ticking a drive.
+
+        Raises:
+            RuntimeError: no thread can be started.
+        """
         with self._lock:
-            self._drives.add(drive)
-            self._seen.pop(drive.store, None)  # what it has missed so far is news to it
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._beat, name="kitaru-heart", daemon=True)
                 self._thread.start()
+            self._drives.add(drive)
+            self._seen.pop(drive.store, None)  # what it has missed so far is news to it
 
     def remove(self, drive: Beating) -> None:
         """Stop ticking a drive."""
@@ -62,6 +73,10 @@ class Heart:
         """All that run now."""
         with self._lock:
             return list(self._drives)
+
+    def forget(self) -> None:
+        """In a forked child: the drives and the thread are its parent's."""
+        Heart.__init__(self)
 
     def _beat(self) -> None:
         ticked = clock.monotonic()
@@ -74,12 +89,13 @@ class Heart:
                     self._thread = None
                     self._seen.clear()
                     return
+            due = clock.monotonic() - ticked >= config.TICK_SECONDS
+            ticked = clock.monotonic() if due else ticked
             for store in {drive.store for drive in drives}:
-                self._tell(store, [drive for drive in drives if drive.store is store])
-            if clock.monotonic() - ticked >= config.TICK_SECONDS:
-                ticked = clock.monotonic()
-                for drive in drives:
-                    self._tick(drive)
+                here = [drive for drive in drives if drive.store is store]
+                self._tell(store, here)
+                if due:
+                    self._tick(store, here)
 
     def _tell(self, store: Store, drives: list[Beating]) -> None:
         """Tell drives what has changed, if anything has."""
@@ -95,16 +111,31 @@ class Heart:
         for drive in drives:
             drive.notice(held.get(drive.execution), answered=drive.execution in answered)
 
-    def _tick(self, drive: Beating) -> None:
+    def _tick(self, store: Store, drives: list[Beating]) -> None:
+        """Write what drives have to write, in one transaction."""
+        begun = [(drive, drive.tick()) for drive in drives]
+        writing = [
+            (drive, tick, work) for drive, tick in begun if (work := self._go_on(drive, tick))
+        ]
+        if writing:
+            errors = store.all_together([work for _, _, work in writing])
+            for (drive, tick, _), error in zip(writing, errors, strict=True):
+                self._go_on(drive, tick, error)
+
+    def _go_on(
+        self, drive: Beating, tick: Tick, error: BaseException | None = None
+    ) -> Callable[[Transaction], None] | None:
+        """What a drive has to write next."""
         try:
-            drive.tick()
+            return next(tick, None) if error is None else tick.throw(error)
         except KitaruError:
             # Nothing is lost: what was to be written is kept, and the drive meets the same
             # error at its next commit, where it ends with it.
-            return
+            return None
         except Exception as exc:  # a fault in one drive must not stop the others' beat
             self.remove(drive)
             drive.fault(exc)
+            return None
 
 
 heart = Heart()

@@ -1,15 +1,18 @@
-"""A flow's inputs: bound to its parameters, and of its types where they came as JSON; pure."""
+"""Inputs: bound to parameters, of their types where they came as JSON, and shown; pure."""
 
 from __future__ import annotations
 
 import inspect
+import json
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kitaru import codec
-from kitaru.errors import KitaruUsageError
+from kitaru import codec, config, redaction
+from kitaru.errors import KitaruSerializationError, KitaruUsageError
 
+#: Characters of one argument in a message.
+_SHOWN = 80
 #: What parameters of any number are where none was given.
 _NONE_GIVEN: dict[object, Callable[[], Any]] = {
     inspect.Parameter.VAR_POSITIONAL: tuple,
@@ -183,3 +186,25 @@ def conform(value: Any, declared: Any, *, what: str) -> Any:
         raise KitaruUsageError(
             f"{what} cannot be checked against {declared!r}: {type(exc).__name__}: {exc}."
         ) from exc
+
+
+def shown(arguments: Mapping[str, Any]) -> str:
+    """Arguments as messages may show them: short, with secrets masked."""
+    parts = (f"{key}={_shown(key, value)}" for key, value in arguments.items())
+    return ", ".join(parts)[: config.INPUTS_SHOWN]
+
+
+def _shown(key: str, value: Any) -> str:
+    if redaction.is_secret(key, value):
+        return redaction.MASK
+    if type(value) in (str, bytes):
+        return repr(value[:_SHOWN])[:_SHOWN]
+    if value is None or type(value) in (bool, float):
+        return repr(value)
+    if type(value) is int and value.bit_length() < 64:  # beyond some thousand digits `repr` raises
+        return repr(value)
+    try:
+        data = codec.plain(codec.encode_any(value, path=key))
+    except KitaruSerializationError:  # one of those that are pickled
+        return f"<{type(value).__qualname__}>"
+    return json.dumps(redaction.shown_value(data), ensure_ascii=False)[:_SHOWN]

@@ -146,13 +146,13 @@ def obstacle(conn: Transaction, row: Row) -> str | None:
     if asked:
         name = asked[0].name
         line = input_line(row.exec_id, name)
-        return f"its wait {name!r} has no answer yet. Answer it first: {line}"
+        return f"its wait {name!r} has no answer yet. Answer it first: {line}."
     if below:
         return f"its child {below[0].exec_id} waits: {obstacle(conn, below[0])}"
     for call in under_way:
         if call.due_at is not None:
-            until = f"{clock.from_us(call.due_at):%F %T} UTC"
-            return f"it sleeps until {until}. Resume it then; `kitaru worker` does by itself."
+            until = clock.from_us(call.due_at).isoformat(timespec="seconds")
+            return f"it sleeps until {until}; `kitaru worker` takes it up by itself."
     return None
 
 

@@ -74,7 +74,7 @@ class Ledger:
             KitaruLeaseError: another runner has taken over.
             KitaruBackendError: the store cannot be written; nothing was.
         """
-        with self._gathered() as begin, self.store.write() as conn:
+        with self.gathered() as begin, self.store.write() as conn:
             begin(conn)
             yield conn
 
@@ -84,7 +84,7 @@ class Ledger:
         It takes along lines of this call and of the flow's body only: another call's belong to
         that call's own commit.
         """
-        with self._gathered(lambda line: line.call_id in (None, call_id)) as begin:
+        with self.gathered(lambda line: line.call_id in (None, call_id)) as begin:
 
             def part(conn: Transaction) -> None:
                 begin(conn)
@@ -93,7 +93,7 @@ class Ledger:
             self.store.together(part)
 
     @contextlib.contextmanager
-    def _gathered(
+    def gathered(
         self, takes: Callable[[LogRecord], bool] = lambda line: True
     ) -> Iterator[Callable[[Transaction], None]]:
         """What has gathered, as the start of a transaction; kept if that is not committed."""

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeVar, cast
 
-from kitaru import codec, launch, serializers
+from kitaru import codec, inputs, launch, serializers
 from kitaru.children import Child
 from kitaru.context import ChildRequest, Driver
 from kitaru.definition import FlowDefinition
@@ -25,7 +25,7 @@ def run(driver: Driver, flow: FlowDefinition, arguments: Mapping[str, Any]) -> C
     request = ChildRequest(
         name=flow.name,
         digest=serializers.inputs_digest(arguments, serializer=serializers.JSON, path=flow.name),
-        shown=", ".join(arguments),
+        shown=inputs.shown(arguments),
         run=ChildRun(driver.store, flow, data),
         load=lambda result, call: codec.decode(result, types=types, path=call),
     )

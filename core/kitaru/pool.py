@@ -41,6 +41,9 @@ class Pool:
                 self._idle.notify_all()
                 if self._threads:
                     return  # those that run will come to it
+            if "shutdown" in str(exc):
+                # Python 3.12.0 to 3.12.2 start no thread once main has ended; flows still finish.
+                return bound.run(work)
             raise KitaruRuntimeError(
                 f"No thread could be started for a submitted call: {exc}. Run fewer at a time."
             ) from exc

@@ -101,18 +101,18 @@ def _take(store: Store, flow: FlowDefinition, request: dict[str, Any]) -> Lease:
 def _serve(driver: Driver) -> None:
     """Drive to the end, and the children too; signals and ignored cancellations end it earlier."""
     asked_at: float | None = None
-    stopping = threading.Event()
+    is_to_stop = False
 
-    def stop(number: int, frame: object) -> None:
-        stopping.set()
+    def note(number: int, frame: object) -> None:
+        nonlocal is_to_stop  # no more here: this thread may have any lock
+        is_to_stop = True
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    thread = threading.Thread(target=driver.drive, name=f"kitaru-{driver.exec_id}", daemon=True)
-    thread.start()
+    signal.signal(signal.SIGTERM, note)
+    signal.signal(signal.SIGINT, note)
+    driver.start()
     while left := _left(driver):
         left[0].ended.wait(config.TICK_SECONDS)
-        for each in left if stopping.is_set() else ():
+        for each in left if is_to_stop else ():
             each.stop()
         if not all(each.ledger.interrupt.is_set() for each in left):
             asked_at = None

@@ -22,10 +22,10 @@ from kitaru.errors import (
     KitaruLeaseError,
     KitaruRuntimeError,
 )
-from kitaru.heart import heart
+from kitaru.heart import Tick, heart
 from kitaru.ledger import flush_due
 from kitaru.retry import FINAL, RetryPolicy
-from kitaru.store import Lease, Store, journal, leases
+from kitaru.store import Lease, Store, Transaction, journal, leases
 from kitaru.store.leases import LeaseRow
 
 #: Reasons to end a drive that make the execution fail, and whose fault that is.
@@ -50,7 +50,7 @@ class Ending:
 
 
 class Driver:
-    """The driver of one execution; `drive` runs on a thread of its own.
+    """The driver of one execution; `start` lets it drive.
 
     Args:
         store: where the execution is.
@@ -76,6 +76,7 @@ class Driver:
         self.exec_id = lease.exec_id
         self.store = store
         self.execution = lease.execution
+        self._epoch = lease.epoch
         self.ended = threading.Event()
         self.ending: Ending | None = None
         self._on_end: list[Callable[[], None]] = []
@@ -87,21 +88,36 @@ class Driver:
         self.ledger = self._calls.ledger
         self._course = self._calls.course
         self._renewed = clock.monotonic()
+        self._was_let_go = False
 
-    def drive(self) -> None:
+    def start(self) -> None:
+        """Drive on a thread of its own.
+
+        Raises:
+            RuntimeError: the system has no more threads.
+        """
+        heart.add(self)  # before it runs: the process may end at any moment
+        try:
+            # A daemon: `exits` says what becomes of it at the end of the process.
+            name = f"kitaru-{self.exec_id}"
+            threading.Thread(target=self._run, name=name, daemon=True).start()
+        except RuntimeError:
+            heart.remove(self)
+            raise
+
+    def _run(self) -> None:
         """Run the flow to its end, its next wait, or whatever stops it."""
         capture.install()
         context.current_driver.set(self._calls)
         self._calls.start()
-        heart.add(self)
         try:
             self.ending = self._drive()
         except BaseException as exc:  # a fault of Kitaru's own still ends the drive in order
             self.ending = self._finish_fault(self._fault(exc))
         finally:
-            heart.remove(self)
             with self._lock:
                 self.ended.set()
+            heart.remove(self)
             for callback in self._on_end:
                 callback()
 
@@ -136,17 +152,25 @@ class Driver:
         """Leave the execution resumable at its next durable call."""
         self._course.stop()
 
-    def let_go(self) -> None:
+    def let_go(self, conn: Transaction) -> None:
         """Leave the execution resumable at once, whatever it does; nothing more is written."""
-        with contextlib.suppress(KitaruError), self.store.write() as conn:
+        now = leases.row(conn, self.execution)
+        if now is not None and now["runner"] is not None and now["epoch"] == self._epoch:
             leases.revoke(conn, self.execution)
+            self._was_let_go = True
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the drive was stopped, and has left the execution resumable."""
+        ending = self.ending
+        return self._was_let_go or (ending is not None and ending.why == "stopped")
 
     def _drive(self) -> Ending:
         tries = 0
         while True:
             try:
                 self._course.check()  # its time may be over already
-                data = self._run()
+                data = self._result()
             except Unwind as unwind:
                 return self._end(self._course.halted or unwind)
             except BaseException as exc:  # user code: whatever it raises ends the execution
@@ -164,7 +188,7 @@ class Driver:
             except Unwind as unwind:
                 return self._end(unwind)
 
-    def _run(self) -> bytes:
+    def _result(self) -> bytes:
         """The flow's result, encoded."""
         with capture.lines():
             value = self._calls.run(self._body)
@@ -231,7 +255,7 @@ class Driver:
         """Something has changed in the store."""
         self._calls.notice(lease, answered=answered)
 
-    def tick(self) -> None:
+    def tick(self) -> Tick:
         """Look after the drive: its deadline, its lease, long calls, old lines."""
         now = clock.monotonic()
         running = self._calls.running
@@ -240,12 +264,17 @@ class Driver:
         self._course.expire()
         if not (overdue or renew or flush_due(self.ledger, clock.now_us())):
             return
-        with self.ledger.commit() as conn:
-            self.ledger.renew(conn)
-            for call in overdue:
-                # Under the write lock a call is either still running here, or recorded.
-                if running.has(call):
-                    journal.put(conn, self.execution, call.record())
+        with self.ledger.gathered() as begin:
+
+            def work(conn: Transaction) -> None:
+                begin(conn)
+                self.ledger.renew(conn)
+                for call in overdue:
+                    # Under the write lock a call is either still running here, or recorded.
+                    if running.has(call):
+                        journal.put(conn, self.execution, call.record())
+
+            yield work
         for call in overdue:
             call.shown = True
         self._renewed = now

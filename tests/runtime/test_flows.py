@@ -336,7 +336,7 @@ def test_a_flow_made_in_a_function_runs_but_cannot_be_resumed_elsewhere():
 
 def script(home: Path, text: str) -> subprocess.Popen[str]:
     path = home.parent / "script.py"
-    path.write_text(f"import kitaru, sys, threading, time\n{text}")
+    path.write_text(f"import kitaru, kitaru.exits, sys, threading, time\n{text}")
     return subprocess.Popen(
         [sys.executable, str(path)],
         env=os.environ | {"PYTHONPATH": f"{ROOT / 'core'}{os.pathsep}{ROOT}"},
@@ -347,14 +347,15 @@ def script(home: Path, text: str) -> subprocess.Popen[str]:
     )
 
 
-def test_a_flow_finishes_after_the_main_thread_has_ended(home: Path):
+def test_a_flow_finishes_after_the_script_has_ended(home: Path):
     text = """
 @kitaru.checkpoint
 def square(n):
     return n * n
 @kitaru.flow
 def late():
-    threading.main_thread().join()
+    while not kitaru.exits.is_leaving():
+        time.sleep(0.001)
     return sum(square.map([1, 2, 3]).result())
 print(late.run().exec_id)
 """

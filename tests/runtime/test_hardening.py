@@ -22,7 +22,7 @@ from kitaru.errors import (
     KitaruExecutionError,
     KitaruRuntimeError,
 )
-from kitaru.heart import Heart
+from kitaru.heart import Heart, Tick
 from kitaru.journal import Journal
 from kitaru.pool import Pool
 from tests import drives
@@ -157,14 +157,16 @@ def test_one_drives_fault_does_not_stop_the_heart_of_the_others():
         def notice(self, lease: Any, *, answered: bool) -> None: ...
 
     class Faulty(Drive):
-        def tick(self) -> None:
+        def tick(self) -> Tick:
+            yield from ()
             raise ValueError("odd")
 
         def fault(self, exc: Exception) -> None:
             faults.append(str(exc))
 
     class Sound(Drive):
-        def tick(self) -> None:
+        def tick(self) -> Tick:
+            yield from ()
             if faults:
                 beats.set()
 

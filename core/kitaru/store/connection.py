@@ -35,14 +35,15 @@ class _Work:
         self.is_done = False
         self.error: BaseException | None = None
 
-    def run(self, conn: sqlite3.Connection, *, alone: bool) -> None:
+    def run(self, conn: sqlite3.Connection, *, path: Path, alone: bool) -> None:
         """Do it; beside others a failure takes back this part only."""
         if alone:
             self._work(conn)
             return
         conn.execute("SAVEPOINT part")
         try:
-            self._work(conn)
+            with translated(path):
+                self._work(conn)
         except BaseException as exc:
             # A full disk has rolled back everything, and every part fails with it.
             if not conn.in_transaction:
@@ -127,20 +128,27 @@ class Database:
         It returns when the transaction is committed. Work that fails is undone by itself and
         raises here; what it shared the transaction with is committed all the same.
         """
-        mine = _Work(work)
-        self._ready.append(mine)
+        (error,) = self.all_together([work])
+        if error is not None:
+            raise error
+
+    def all_together(
+        self, works: Sequence[Callable[[sqlite3.Connection], None]]
+    ) -> list[BaseException | None]:
+        """The same for several works; returns what each has raised."""
+        mine = [_Work(work) for work in works]
+        self._ready.extend(mine)
         with self._group:
-            if not mine.is_done:
+            if not all(each.is_done for each in mine):
                 # Taken one by one: others append meanwhile.
                 self._commit([self._ready.popleft() for _ in range(len(self._ready))])
-        if mine.error is not None:
-            raise mine.error
+        return [each.error for each in mine]
 
     def _commit(self, group: list[_Work]) -> None:
         try:
             with self.write() as conn:
                 for each in group:
-                    each.run(conn, alone=len(group) == 1)
+                    each.run(conn, path=self.path, alone=len(group) == 1)
         except BaseException as exc:  # the commit itself failed, and with it everybody's work
             for each in group:
                 each.error = each.error or exc
@@ -189,9 +197,11 @@ class Database:
         self._check_process()
         self._closed = True
         _open_databases.remove(self)
-        self._reader.close()
+        with self._reading:
+            self._reader.close()
         if not self.read_only:
-            self._writer.close()
+            with self._lock:  # the last one to close it folds the WAL into the file
+                self._writer.close()
             self._lock.close()
 
     def _check_process(self) -> None:
