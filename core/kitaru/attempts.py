@@ -117,6 +117,9 @@ class Attempts:
                 tried_now: Tried = yield Try(self._request, scope)
             except CalledOff:
                 tried_now = Tried(stopped=True)
+            except BaseException:  # nothing of it is recorded, so the heart must not show it
+                self._drive.running.discard(self._step.seq)
+                raise
             tried += 1
             if tried_now.stopped:
                 self._drive.course.check()  # the drive itself is over: nothing is recorded

@@ -203,11 +203,15 @@ class Calls:
         """
         self.running.discard(step.seq)
         if record.ended_at is not None:
-            record = replace(record, ended_order=self.journal.next_ending())
+            record = replace(record, ended_order=self.next_ending())
         journal.put(conn, self._execution, record, result=result)
         if step.settles:
             journal.settle(conn, self._execution, step.settles)
         return record.ended_order
+
+    def next_ending(self) -> int:
+        """The place of a call that ends now, among all that have."""
+        return self.journal.next_ending()
 
     def _pool_for(self, max_workers: int | None) -> Pool:
         if max_workers is None:
@@ -326,16 +330,17 @@ class Calls:
         return Recorded(self._result(step, record), record.failure, order=record.ended_order)
 
     def _reused(self, step: Step, record: CallRecord) -> Steps:
-        yield Commit(
-            lambda conn: journal.copy_calls(
-                conn,
-                source=self._original,
-                target=self._execution,
-                first=step.seq,
-                before=step.seq + 1,
-            )
-        )
-        return Recorded(self._result(step, record), record.failure)
+        order: list[int] = []
+
+        def work(conn: Transaction) -> None:
+            source, target, seq = self._original, self._execution, step.seq
+            journal.copy_calls(conn, source=source, target=target, first=seq, before=seq + 1)
+            # It ends here and now: its place in the original may be another call's here.
+            order.append(self.next_ending())
+            journal.set_order(conn, target, seq, order=order[0])
+
+        yield Commit(work)
+        return Recorded(self._result(step, record), record.failure, order=order[0])
 
     def _perform(self, effect: Effect, stop: threading.Event | None) -> Any:
         """Carry out one effect on this thread."""

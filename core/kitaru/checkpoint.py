@@ -7,6 +7,7 @@ flow on the first run as on a replay, when it does not run.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import inspect
@@ -245,7 +246,7 @@ class Checkpoint(Generic[P, R]):
         target = self._target
         what = [self.name, target.module, self.__qualname__, target.source_digest]
         values = serializers.cache_digest(arguments, serializer=self.serializer, path=self.name)
-        return codec.fingerprint([*what, self.serializer.name, values])
+        return codec.fingerprint([*what, self.serializer.name, values, _closed_over(self.fn)])
 
     @functools.cached_property
     def _target(self) -> Target:
@@ -370,6 +371,17 @@ def checkpoint(
         )
 
     return decorate if fn is None else decorate(fn)
+
+
+def _closed_over(fn: Callable[..., Any]) -> dict[str, object]:
+    """The plain values in which functions differ that one factory has made of one source."""
+    code, cells = getattr(fn, "__code__", None), getattr(fn, "__closure__", None)
+    found: dict[str, object] = {}
+    for name, cell in zip(code.co_freevars if code else (), cells or (), strict=True):
+        with contextlib.suppress(ValueError):  # not filled yet
+            if type(cell.cell_contents) in _UNCHANGEABLE:
+                found[name] = cell.cell_contents
+    return found
 
 
 def _check(*, type: object, cache: object, runtime: object) -> None:

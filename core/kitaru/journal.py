@@ -60,6 +60,7 @@ class Step:
 
     `record` is its recorded outcome; otherwise `override` and `reuse` say where a replay gets it
     from, and with neither the call runs, going on from the `earlier` row that it may have.
+    `original_order` is its place among the original's ended calls, if it comes from there.
     `settles` are the failed calls that become history with this one.
     """
 
@@ -75,6 +76,7 @@ class Step:
     override: bytes | None = None
     reuse: CallRecord | None = None
     original: str | None = None
+    original_order: int | None = None
 
     @property
     def is_reopened(self) -> bool:
@@ -112,6 +114,7 @@ class Journal:
         self._original = {(record.lane, record.position): record for record in original}
         known = (*self._records.values(), *self._original.values())
         self._seqs = {record.seq for record in known}
+        self._last = 0
         self._made: dict[tuple[str, int], str] = {}
         self._order = max((r.ended_order or 0 for r in self._records.values()), default=0)
 
@@ -191,6 +194,8 @@ class Journal:
         override: bytes | None = None,
         reuse: CallRecord | None = None,
     ) -> Step:
+        replaced = self._original.get((lane.path, lane.position)) if override else None
+        ended = reuse or replaced
         settles, lane.unsettled = tuple(lane.unsettled), {}
         lane.frontier_used = True
         return Step(
@@ -206,17 +211,21 @@ class Journal:
             override=override,
             reuse=reuse,
             original=self._original_of(call_id, override),
+            original_order=ended.ended_order if ended else None,
         )
 
     def _seq(self, place: tuple[str, int]) -> int:
         """A row's number: that of its row, here or in the original, else the next that is free."""
         record = self._records.get(place) or self._original.get(place)
         if record is not None:
+            self._last = max(self._last, record.seq)
             return record.seq
-        seq = len(self._made)
+        # After all that are made: a replay from one of them must not take this for an earlier one.
+        seq = max(len(self._made), self._last + 1)
         while seq in self._seqs:
             seq += 1
         self._seqs.add(seq)
+        self._last = seq
         return seq
 
     def _original_of(self, call_id: str, override: bytes | None) -> str | None:
@@ -234,6 +243,8 @@ class Journal:
             record is not None
             and record.seq < self._plan.from_seq
             and record.is_recorded
+            # What was called off is made again: here the flow may not call it off.
+            and record.status is not CallStatus.CANCELLED
             and (record.call_id, record.kind, record.inputs_digest) == (call_id, kind, digest)
         )
         # Once a call of a task runs, all that follow do: they may depend on it.

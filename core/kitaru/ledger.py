@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,7 +24,7 @@ class Ledger:
     """The pen of one driver.
 
     `interrupt` is set when the drive has to look up: cancelled, taken over, or asked to stop. The
-    first lines of the flow's body that a drive makes again are `repeated`: they are stored already.
+    lines of the flow's body that a drive makes again are `repeated`: they are stored already.
     """
 
     def __init__(self, store: Store, lease: Lease, metadata: dict[str, Any]) -> None:
@@ -35,7 +36,7 @@ class Ledger:
         self.cancelled = False
         self.lost = False
         self._metadata = metadata
-        self._repeated = 0
+        self._repeated: Counter[int] = Counter()
         # Re-entrant: a finalizer that prints may run anywhere, also in here.
         self._lock = threading.RLock()
         self._lines: list[LogRecord] = []
@@ -44,16 +45,16 @@ class Ledger:
     def line(self, record: LogRecord) -> None:
         """Keep a line for the next commit."""
         with self._lock:
-            if record.call_id is None and self._repeated:
-                self._repeated -= 1
+            if record.call_id is None and self._repeated[logs.key(record)] > 0:
+                self._repeated[logs.key(record)] -= 1
             else:
                 self._lines.append(record)
 
     def start_over(self) -> None:
         """The flow is driven from its top: what its body has told so far it tells again."""
         with self._lock, self.store.snapshot() as conn:
-            waiting = sum(line.call_id is None for line in self._lines)
-            self._repeated = logs.count_of_body(conn, self.lease.execution) + waiting
+            waiting = Counter(logs.key(line) for line in self._lines if line.call_id is None)
+            self._repeated = logs.of_body(conn, self.lease.execution) + waiting
 
     def oldest_line(self) -> int | None:
         """When the oldest line to be written was made, in microseconds."""

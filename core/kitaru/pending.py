@@ -249,7 +249,7 @@ class Nap(Pending[SleepRequest]):
         return f"Sleeping until {clock.from_us(self._due).isoformat(timespec='seconds')}."
 
     def _start(self) -> Generator[Effect, Any, None]:
-        if self._step.earlier is None:
+        if self._step.earlier is None or self._step.is_reopened:
             record = self._row(CallStatus.RUNNING, due_at=self._due)
             yield Commit(lambda conn: void(self._drive.put(conn, record, step=self._step)))
 

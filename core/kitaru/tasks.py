@@ -20,30 +20,19 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
-from kitaru import attempts, clock, config, tries
+from kitaru import attempts, clock, config, effects, tries
 from kitaru.awaited import AwaitedCall, on_thread
 from kitaru.calls import Calls
 from kitaru.children import Child
-from kitaru.context import CallRequest, Request, Unwind
-from kitaru.effects import (
-    Ask,
-    CalledOff,
-    Commit,
-    Effect,
-    Pause,
-    Recorded,
-    Rest,
-    Try,
-    await_steps,
-)
+from kitaru.context import CallRequest, ChildRequest, Request, Unwind
+from kitaru.effects import Ask, CalledOff, Commit, Effect, Pause, Recorded, Rest, Try
 from kitaru.errors import KitaruContextError, KitaruRuntimeError
 from kitaru.futures import CheckpointFuture
 from kitaru.journal import Lane, Step
 from kitaru.models import CallStatus
 from kitaru.pool import Pool
-from kitaru.store import Lease, Store, Transaction
-from kitaru.store.journal import CallRecord
-from kitaru.turns import RestingSelector, Turns
+from kitaru.store import Lease, Store
+from kitaru.turns import RestingSelector, Turns, planned
 
 _UNLIMITED = sys.maxsize
 #: Set in tasks that are not the flow's own: Kitaru's, and those of checkpoints' code.
@@ -145,6 +134,7 @@ class TaskCalls(Calls):
             return value
         with self.busy():
             recorded = self._settled(step, request)
+        self._turns.skip(planned(step.original_order))
         self._turns.skip(recorded.order)
         return self._deliver(step, request, recorded)
 
@@ -211,8 +201,19 @@ class TaskCalls(Calls):
         future.on_end(ended.set)  # it ends on the loop
         await ended.wait()
 
+    def _begin(self, request: Request) -> Step:
+        step = super()._begin(request)
+        if not isinstance(request, ChildRequest):  # that is often awaited much later
+            self._turns.plan(step.original_order)
+        return step
+
     def _called_off(self, step: Step, request: Request) -> Recorded:
-        recorded = super()._called_off(step, request)
+        if step.record is not None:  # called off before its task began, as when it was recorded
+            recorded = effects.walk(self._recorded(step, step.record), lambda effect: None)
+            self.journal.observed(step, failed=recorded.result is None)
+        else:
+            recorded = super()._called_off(step, request)
+        self._turns.skip(planned(step.original_order))
         self._turns.skip(recorded.order)
         return recorded
 
@@ -221,12 +222,9 @@ class TaskCalls(Calls):
 
     # --- steps of calls ----------------------------------------------------------------------
 
-    def put(
-        self, conn: Transaction, record: CallRecord, *, step: Step, result: bytes | None = None
-    ) -> int | None:
-        order = super().put(conn, record, step=step, result=result)
-        if order is not None:
-            self._turns.expect(order)
+    def next_ending(self) -> int:
+        order = super().next_ending()
+        self._turns.expect(order)
         return order
 
     async def _awaited(
@@ -240,14 +238,15 @@ class TaskCalls(Calls):
         call = AwaitedCall(step, stop or threading.Event())
         with self.course.guard(), self.busy(isinstance(request, CallRequest)):
             perform = functools.partial(self._perform_here, call=call)
-            recorded = await await_steps(self.steps(step, request), perform)
+            await self._take_turn(call, self._turns.plan(step.original_order))
+            recorded = await effects.await_steps(self.steps(step, request), perform)
             await self._take_turn(call, recorded.order)
             if call.cancelled is not None:
                 self._leave_if_over(call)
                 self._turns.skip(recorded.order)
                 if not recorded.is_cancelled:  # it came too late
                     steps = attempts.called_off(self, step, request)
-                    self._turns.skip((await await_steps(steps, perform)).order)
+                    self._turns.skip((await effects.await_steps(steps, perform)).order)
                 self.journal.observed(step, failed=True)
                 raise call.cancelled
         return recorded

@@ -16,6 +16,8 @@ from typing import Any
 
 from kitaru import clock, config
 
+_ORIGINALS = 2**62  # what has its place in the original only comes before all that ends here
+
 
 class Turns:
     """Whose turn it is; `recorded` are the places of the calls that have ended, in order."""
@@ -38,6 +40,13 @@ class Turns:
         self._left.add(order)
         self._fresh.add(order)
         heapq.heappush(self._queue, order)
+
+    def plan(self, original: int | None) -> int | None:
+        """A call is made that a replay takes from this place in its original."""
+        if (order := planned(original)) is not None:
+            self._left.add(order)
+            heapq.heappush(self._queue, order)
+        return order
 
     async def turn(self, order: int | None) -> None:
         """Wait for the turn of the call that ended at this place, and take it."""
@@ -100,6 +109,11 @@ class Turns:
 def _wake(waiting: asyncio.Future[None]) -> None:
     if not waiting.done():
         waiting.set_result(None)
+
+
+def planned(original: int | None) -> int | None:
+    """The place of a call's end in a replay, before it has one there: as in the original."""
+    return None if original is None else original - _ORIGINALS
 
 
 class RestingSelector(selectors.DefaultSelector):

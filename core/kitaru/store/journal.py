@@ -168,6 +168,11 @@ def cut_off(conn: sqlite3.Connection, execution: int) -> None:
         "WHERE execution = ? AND status IN ('pending', 'running')",
         (clock.now_us(), execution),
     )
+    conn.execute(
+        "UPDATE waits SET status = 'withdrawn', resolved_at = ? "
+        "WHERE execution = ? AND status = 'pending'",
+        (clock.now_us(), execution),
+    )
 
 
 def copy_calls(
@@ -198,6 +203,13 @@ def copy_calls(
             "AND owner < ? AND CAST(substr(owner, ?) AS INTEGER) BETWEEN ? AND ?",
             (f"{prefix}:{target}:", tail, head, end, tail, first, before - 1),
         )
+
+
+def set_order(conn: sqlite3.Connection, execution: int, seq: int, *, order: int) -> None:
+    """Give an ended call another place among those that have ended."""
+    conn.execute(
+        "UPDATE calls SET ended_order = ? WHERE execution = ? AND seq = ?", (order, execution, seq)
+    )
 
 
 def load(conn: sqlite3.Connection, execution: int, *, exec_id: str) -> list[CallRecord]:

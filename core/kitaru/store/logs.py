@@ -7,6 +7,7 @@ cost the others, or the drive.
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -85,13 +86,19 @@ def read(
     return [_entry(row) for row in rows]
 
 
-def count_of_body(conn: sqlite3.Connection, execution: int) -> int:
-    """How many lines the body of a flow has stored, without those of its calls."""
+def of_body(conn: sqlite3.Connection, execution: int) -> Counter[int]:
+    """How often the body of a flow has stored which line, without those of its calls."""
     found = conn.execute(
-        "SELECT count(*) FROM logs WHERE execution = ? AND call_id IS NULL AND source = 'step'",
+        "SELECT level, message FROM logs "
+        "WHERE execution = ? AND call_id IS NULL AND source = 'step'",
         (execution,),
     )
-    return int(found.fetchone()[0])
+    return Counter(hash((level, message)) for level, message in found.fetchall())
+
+
+def key(record: LogRecord) -> int:
+    """What `of_body` counts this line under."""
+    return hash((_text(record.level) or "", _text(record.message) or ""))
 
 
 def read_after(
