@@ -8,11 +8,40 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, NoReturn
 
+from kitaru.errors import KitaruUsageError
 from kitaru.journal import Step
 from kitaru.pool import Pool
+
+
+class UnawaitedCall(Coroutine[Any, Any, Any]):
+    """The coroutine of a call, which is no condition: `if kitaru.wait(…):` would always hold."""
+
+    def __init__(self, coroutine: Any, call: str) -> None:
+        self.__qualname__ = call
+        coroutine.__qualname__ = call  # for the warning about one that is not awaited
+        self._coroutine: Coroutine[Any, Any, Any] = coroutine
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._coroutine.__await__()
+
+    def send(self, value: Any) -> Any:
+        return self._coroutine.send(value)
+
+    def throw(self, *raised: Any) -> Any:
+        return self._coroutine.throw(*raised)
+
+    def close(self) -> None:
+        self._coroutine.close()
+
+    def __bool__(self) -> NoReturn:
+        self.close()
+        raise KitaruUsageError(
+            f"Call {self.__qualname__!r} is used as a condition before it is awaited, which would "
+            "always hold; write `await …` in an async flow."
+        )
 
 
 class AwaitedCall:

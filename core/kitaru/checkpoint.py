@@ -12,7 +12,7 @@ import copy
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 from kitaru import codec, config, context, inputs, naming, redaction, retry, serializers
@@ -31,6 +31,7 @@ Item = TypeVar("Item")
 Runtime = Literal["inline", "isolated"]
 _Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
+_METHOD = ". A checkpoint is no method: make it a function, or a @staticmethod"
 _UNCHANGEABLE = (str, int, float, bool, bytes, type(None))
 
 
@@ -140,7 +141,8 @@ class Checkpoint(Generic[P, R]):
             >>> squares.run().wait()
             [1, 4, 9]
         """
-        return CheckpointGroup(self._submit([((item,), {}) for item in items], max_workers))
+        calls: list[_Arguments] = [((item,), {}) for item in self._each(items)]
+        return CheckpointGroup(self._submit(calls, max_workers))
 
     @overload
     def product(
@@ -173,8 +175,18 @@ class Checkpoint(Generic[P, R]):
             >>> grid.run().wait()
             ['a1', 'a2', 'b1', 'b2']
         """
-        calls: list[_Arguments] = [(args, {}) for args in itertools.product(*iterables)]
+        combined = itertools.product(*map(self._each, iterables))
+        calls: list[_Arguments] = [(args, {}) for args in combined]
         return CheckpointGroup(self._submit(calls, max_workers))
+
+    def _each(self, items: Iterable[Any]) -> Iterator[Any]:
+        context.in_flow(f"Checkpoint {self.name!r}")  # before anything is taken from them
+        try:
+            return iter(items)
+        except TypeError:
+            raise KitaruUsageError(
+                f"Checkpoint {self.name!r}: {items!r:.60} cannot be gone through; give a list."
+            ) from None
 
     def _submit(
         self, calls: Sequence[_Arguments], max_workers: int | None
@@ -209,7 +221,10 @@ class Checkpoint(Generic[P, R]):
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as exc:
-            raise TypeError(f"Checkpoint {self.name}{self._signature}: {exc}") from None
+            raise TypeError(
+                f"Checkpoint {self.name}{inputs.masked(self._signature)}: {exc}"
+                f"{_METHOD if 'self' in self._signature.parameters else ''}"
+            ) from None
         bound.apply_defaults()
         arguments = dict(bound.arguments)
         digest = serializers.inputs_digest(arguments, serializer=self.serializer, path=self.name)

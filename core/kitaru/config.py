@@ -108,6 +108,8 @@ def find_home(explicit: str | os.PathLike[str] | None = None) -> Home:
         KitaruUsageError: the folder named is empty text or a file, or a server is named.
     """
     if explicit is not None:
+        if not isinstance(explicit, str | os.PathLike):
+            raise KitaruUsageError(f"The store's home is {explicit!r:.60}; name a folder.")
         return _named(os.fspath(explicit), "explicit argument")
     if os.environ.get("KITARU_SERVER_URL"):
         # Going on with a local store would put executions where nobody looks for them.

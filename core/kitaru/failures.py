@@ -15,6 +15,7 @@ import os
 import sys
 import traceback as tracebacks
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ _ERRORS: dict[FailureOrigin, type[KitaruExecutionError]] = {
     FailureOrigin.USER_CODE: KitaruUserCodeError,
     FailureOrigin.DIVERGENCE: KitaruDivergenceError,
 }
+#: Exceptions of a group that its message names.
+_MEMBERS = 3
 _PACKAGE = str(Path(__file__).parent) + os.sep
 
 
@@ -41,7 +44,7 @@ def describe(exc: BaseException, *, origin: FailureOrigin | None = None) -> dict
         of_user = isinstance(exc, KitaruUserCodeError) or not isinstance(exc, KitaruError)
         origin = FailureOrigin.USER_CODE if of_user else FailureOrigin.RUNTIME
     failure: dict[str, Any] = {
-        "message": f"{_short_name(type(exc))}: {text(exc)}".removesuffix(": "),
+        "message": _message(exc),
         "exception_type": _short_name(type(exc)),
         "traceback": _traceback(exc),
         "origin": origin.value,
@@ -50,6 +53,24 @@ def describe(exc: BaseException, *, origin: FailureOrigin | None = None) -> dict
     if state is not None:
         failure["exception"] = state
     return failure
+
+
+def _message(exc: BaseException) -> str:
+    """Class and text; of a group, whose text tells nothing, those of its first members too."""
+    said = f"{_short_name(type(exc))}: {text(exc)}".removesuffix(": ")
+    if isinstance(exc, BaseExceptionGroup):
+        said += f": {'; '.join(_message(each) for each in islice(_members(exc), _MEMBERS))}"
+    return said
+
+
+def _members(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
+    todo: list[BaseException] = [group]
+    while todo:
+        each = todo.pop()
+        if isinstance(each, BaseExceptionGroup):
+            todo += reversed(each.exceptions)
+        else:
+            yield each
 
 
 def rebuild(failure: dict[str, Any], *, call: str) -> Exception:

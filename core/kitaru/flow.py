@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from kitaru import (
-    codec,
     config,
     context,
     inputs,
@@ -20,6 +19,7 @@ from kitaru import (
     settings,
     terminal,
 )
+from kitaru import replay as plans
 from kitaru.definition import FlowDefinition
 from kitaru.errors import KitaruUsageError
 from kitaru.handle import FlowHandle, drive_here
@@ -156,15 +156,12 @@ class Flow(Generic[P, R]):
         """
         context.refuse_nested(f"A replay of {self.name!r}")
         store = open_store(config.find_home())
-        encoded = {
-            key: codec.encode_any(value, path=key) for key, value in (overrides or {}).items()
-        }
         lease = launch.start_replay(
             store,
             self.definition,
             exec_id,
             from_=from_,
-            overrides=encoded,
+            overrides=plans.encoded(overrides),
             flow_inputs=flow_inputs,
         )
         return drive_here(store, self.definition, lease, interactive=terminal.is_interactive())

@@ -33,10 +33,23 @@ def bind(
         bound = signature.bind(*args, **kwargs)
     except TypeError as exc:
         raise KitaruUsageError(
-            f"Flow {name!r} cannot be run: {exc}. Its parameters are {signature}."
+            f"Flow {name!r} cannot be run: {exc}. Its parameters are {masked(signature)}."
         ) from None
     bound.apply_defaults()
     return dict(bound.arguments)
+
+
+def masked(signature: inspect.Signature) -> inspect.Signature:
+    """A signature as messages may show it: defaults of secrets are masked."""
+    parameters = signature.parameters.values()
+    return signature.replace(
+        parameters=[
+            each.replace(default=redaction.MASK)
+            if each.default is not each.empty and redaction.is_secret(each.name, each.default)
+            else each
+            for each in parameters
+        ]
+    )
 
 
 def bind_json(fn: Callable[..., Any], arguments: Mapping[str, Any], *, name: str) -> dict[str, Any]:

@@ -263,7 +263,8 @@ class Execution(Model):
     """One run of a flow, as it stood when it was read.
 
     `result` and `inputs` are shown as plain JSON data; `FlowHandle.get` gives the exact value.
-    `children` are the ids of the executions its flow has run, in the order of its calls.
+    `children` are the ids of the executions its flow has run, in the order of its calls;
+    `pending_wait` is the oldest of the `pending_waits`.
     """
 
     exec_id: str
@@ -290,6 +291,7 @@ class Execution(Model):
     checkpoints: tuple[CheckpointCall, ...] = ()
     artifacts: tuple[ArtifactRef, ...] = ()
     children: tuple[str, ...] = ()
+    pending_waits: tuple[PendingWait, ...] = ()
     llm_usage_summary: dict[str, Any] | None = None
     _client: Actions | None = field(default=None, repr=False, compare=False)
 

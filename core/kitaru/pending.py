@@ -7,7 +7,7 @@ waits, and has been looked after for long enough, the process lets go of the exe
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from kitaru import clock, config, exits, failures, ids, terminal
@@ -15,7 +15,7 @@ from kitaru.attempts import Drive, row
 from kitaru.context import Request, SleepRequest, Unwind, WaitRequest
 from kitaru.effects import Ask, CalledOff, Commit, Effect, Recorded, Rest, Steps
 from kitaru.journal import Step
-from kitaru.models import CallStatus, ExecutionStatus
+from kitaru.models import CallStatus, ExecutionStatus, PendingWait
 from kitaru.store import Transaction, due, executions, leases, waits
 from kitaru.store.journal import CallRecord
 
@@ -131,7 +131,7 @@ class Pending(ABC, Generic[R]):
         if now.status is ExecutionStatus.WAITING:
             left = waits.pending(conn, self._execution, exec_id=now.exec_id)
             if left:
-                executions.note(conn, now, f"Waiting for {left[0].name}.")
+                executions.note(conn, now, _waiting_for(left))
             else:
                 executions.advance(conn, now, "continue")
 
@@ -214,7 +214,8 @@ class Question(Pending[WaitRequest]):
                 metadata=self._request.metadata,
             ),
         )
-        self._wait(conn, self._why())
+        exec_id = self._ledger.exec_id
+        self._wait(conn, _waiting_for(waits.pending(conn, self._execution, exec_id=exec_id)))
 
     def _wait(self, conn: Transaction, reason: str) -> None:
         now = executions.at(conn, self._execution)
@@ -261,6 +262,10 @@ class Nap(Pending[SleepRequest]):
             return None
         yield Commit(lambda conn: self._end(conn, CallStatus.COMPLETED, result=b"null"))
         return Recorded(result=b"null", order=self._order)
+
+
+def _waiting_for(asked: Sequence[PendingWait]) -> str:
+    return f"Waiting for {', '.join(each.name for each in asked)}."
 
 
 def void(value: object) -> None:

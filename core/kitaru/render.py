@@ -35,6 +35,7 @@ def summary(execution: Execution) -> dict[str, Any]:
         "checkpoints",
         "artifacts",
         "children",
+        "pending_waits",
     ):
         del data[key]
     return _execution(data)
@@ -51,10 +52,11 @@ def full(execution: Execution) -> dict[str, Any]:
 
 def _execution(data: dict[str, Any]) -> dict[str, Any]:
     result = shown(data)
-    if data["pending_wait"] is not None:
+    pairs = [(data["pending_wait"], result["pending_wait"])] if data["pending_wait"] else []
+    pairs += zip(data.get("pending_waits", ()), result.get("pending_waits", ()), strict=True)
+    for wait, shown_wait in pairs:
         # A schema holds no values; it has to tell what a secret that is asked for must be.
-        schema = data["pending_wait"]["schema"]
-        result["pending_wait"]["schema"] = shown_value(schema, masks=False)
+        shown_wait["schema"] = shown_value(wait["schema"], masks=False)
     return result
 
 

@@ -10,11 +10,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kitaru import ids
+from kitaru import codec, ids
 from kitaru.errors import KitaruStateError, KitaruUsageError
 from kitaru.store.journal import CallRecord
 
 _OVERRIDE_PREFIX = "checkpoint."
+
+
+def encoded(overrides: Mapping[str, Any] | None) -> dict[str, bytes]:
+    """Overrides with their values as records.
+
+    Raises:
+        KitaruUsageError: they are no mapping.
+        KitaruSerializationError: a value cannot be recorded.
+    """
+    if overrides is not None and not isinstance(overrides, Mapping):
+        raise KitaruUsageError(
+            f"overrides is {overrides!r:.60}; give a dict: "
+            "{'checkpoint.<name or call id>': value}."
+        )
+    return {key: codec.encode_any(value, path=str(key)) for key, value in (overrides or {}).items()}
 
 
 @dataclass(frozen=True, slots=True)

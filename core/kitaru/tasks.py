@@ -21,7 +21,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from kitaru import attempts, clock, config, effects, tries
-from kitaru.awaited import AwaitedCall, on_thread
+from kitaru.awaited import AwaitedCall, UnawaitedCall, on_thread
 from kitaru.calls import Calls
 from kitaru.children import Child
 from kitaru.context import CallRequest, ChildRequest, Request, Unwind
@@ -129,9 +129,7 @@ class TaskCalls(Calls):
         """Make a call: a coroutine for what is awaited, the value of a plain checkpoint."""
         step = self._begin(request)
         if request.is_async:
-            value: Any = self._value(step, request)
-            value.__qualname__ = step.call_id  # for the warning about one that is not awaited
-            return value
+            return UnawaitedCall(self._value(step, request), step.call_id)
         with self.busy():
             recorded = self._settled(step, request)
         self._turns.skip(planned(step.original_order))

@@ -69,10 +69,11 @@ def _only_wait(client: KitaruClient, exec_id: str) -> str:
             f"Execution {found.exec_id} has several open waits: {names}. Choose one with --wait."
         )
     move("input", exec_id=found.exec_id, status=found.status)
-    raise KitaruStateError(
-        f"Execution {found.exec_id} has no open wait: its answer is already in. "
-        f"If it does not go on by itself, `kitaru executions resume {found.exec_id}`."
+    reason = client.executions.obstacle(found.exec_id) or (
+        "its answer is already in. If it does not go on by itself, "
+        f"`kitaru executions resume {found.exec_id}`."
     )
+    raise KitaruStateError(f"Execution {found.exec_id} has no open wait: {reason}")
 
 
 @click.command("run", cls=Command)

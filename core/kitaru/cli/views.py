@@ -12,7 +12,7 @@ from kitaru.models import ArtifactRef, CheckpointCall, Execution, LogEntry, Page
 
 def execution(found: Execution, *, continues: bool) -> str:
     """One execution, and how to continue it where it does not go on by itself."""
-    wait = found.pending_wait
+    waits = found.pending_waits
     calls = [call for call in found.checkpoints if call.checkpoint_type != "wait"]
     pairs = [
         ("Execution ID", found.exec_id),
@@ -21,12 +21,14 @@ def execution(found: Execution, *, continues: bool) -> str:
         ("Started", output.moment(found.started_at)),
         ("Ended", output.moment(found.ended_at)),
         ("Stack", found.stack_name),
-        ("Pending wait", wait.name if wait else "none"),
-        ("Wait question", (wait.question or "not set") if wait else "none"),
+        ("Pending wait", ", ".join(wait.name for wait in waits) or "none"),
+        ("Wait question", "; ".join(wait.question or "not set" for wait in waits) or "none"),
         ("Failure", found.failure.message if found.failure else "none"),
         ("Checkpoints", ", ".join(map(_call, calls)) or "none"),
         ("LLM usage", json.dumps(found.llm_usage_summary) if found.llm_usage_summary else "none"),
     ]
+    if found.status_reason and not waits and not found.failure:
+        pairs.append(("Reason", found.status_reason))
     if found.parent_exec_id is not None:
         pairs.append(("Parent", found.parent_exec_id))
     if found.children:

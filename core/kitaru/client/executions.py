@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any, Literal, overload
 
 from kitaru import answers, clock, codec, config, launch, spawn
+from kitaru import replay as plans
 from kitaru.client.artifacts import Artifacts
 from kitaru.errors import KitaruNotFoundError, KitaruStateError, KitaruUsageError
 from kitaru.models import (
@@ -107,6 +108,9 @@ class Executions:
         for name, time in (("since", since), ("until", until)):
             if time is not None and getattr(time, "tzinfo", None) is None:
                 raise KitaruUsageError(f"{name} is {time!s}; give a datetime with a time zone.")
+        for name, text in (("flow", flow), ("stack", stack)):
+            if text is not None and not isinstance(text, str):
+                raise KitaruUsageError(f"{name} is {text!r:.60}; give its name.")
         if isinstance(tags, str):
             raise KitaruUsageError(f"tags is the text {tags!r}; give a list of tags.")
         where = Filter(
@@ -255,6 +259,7 @@ class Executions:
             if _pending(conn, row, wait, action="input") != (seq, asked):
                 raise KitaruStateError(f"{asked.wait_id} was just asked anew. Look, then answer.")
             waits.answer(conn, row.id, seq, value=data)
+            executions.note(conn, row, f"Wait {asked.name} was answered.")
         return self.get(row.exec_id)
 
     def abort_wait(self, exec_id: str, *, wait: str) -> Execution:
@@ -337,7 +342,7 @@ class Executions:
     ) -> Execution:
         """Like `replay`, with the flow inputs in a mapping, where any name can stand."""
         flow_inputs = dict(flow_inputs or {})
-        encoded = {key: codec.encode_any(item, path=key) for key, item in (overrides or {}).items()}
+        encoded = plans.encoded(overrides)
         codec.encode(flow_inputs, path="flow_inputs")
         with self._open().snapshot() as conn:
             row, _ = launch.plan_replay(conn, exec_id, from_=from_, overrides=encoded)
@@ -384,10 +389,11 @@ def _pending(conn: Transaction, row: Row, wait: str, *, action: str) -> tuple[in
         if wait in (each.name, each.wait_id):
             return seq, each
     if not asked:
-        raise KitaruStateError(
-            f"Execution {row.exec_id} has no open wait: its answer is already in. "
-            f"If it does not go on by itself, `kitaru executions resume {row.exec_id}`."
+        reason = launch.obstacle(conn, row) or (
+            "its answer is already in. If it does not go on by itself, "
+            f"`kitaru executions resume {row.exec_id}`."
         )
+        raise KitaruStateError(f"Execution {row.exec_id} has no open wait: {reason}")
     names = ", ".join(each.name for _, each in asked)
     made = [call.call_id for call in journal.load(conn, row.id, exec_id=row.exec_id)]
     error = KitaruStateError if wait.rpartition("/")[2] in made else KitaruNotFoundError

@@ -8,11 +8,10 @@ as depth, and is told from a deep one by meeting the same container twice on tha
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from types import (
     AsyncGeneratorType,
     BuiltinFunctionType,
-    CoroutineType,
     FunctionType,
     GeneratorType,
     MethodType,
@@ -78,7 +77,7 @@ def unsupported(value: object) -> str:
         return f"is a {name} ({value.__qualname__}): record what it returns, or its name"
     if isinstance(value, ModuleType):
         return f"is a module ({value.__name__}): record its name"
-    if isinstance(value, CoroutineType | AsyncGeneratorType):
+    if isinstance(value, Coroutine | AsyncGeneratorType):
         return f"is a {name}: await it first, and record what comes out"
     if isinstance(value, GeneratorType | Iterator) and not hasattr(cls, "fileno"):
         return f"is a {name}, which can be read only once: record list(...) of it"

@@ -244,6 +244,7 @@ def _model(conn: sqlite3.Connection, row: sqlite3.Row, *, detail: bool) -> Execu
         result=result,
         failure=journal.failure_info(values.load(row["failure"], what=what)),
         pending_wait=asked[0] if asked else None,
+        pending_waits=tuple(asked),
         frozen_execution_spec=values.load(row["spec"], what=what),
         original_exec_id=row["original_exec_id"],
         parent_exec_id=row["parent_exec_id"],
