@@ -51,6 +51,7 @@ LAYERS: dict[str, int] = {
     "settings": 3,
     # what user code calls inside a flow
     "definition": 4,
+    "requests": 4,
     "checkpoint": 4,
     "artifacts": 4,
     "waits": 4,

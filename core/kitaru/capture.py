@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import threading
 import types
@@ -20,6 +21,8 @@ from kitaru import clock, config, context
 from kitaru.store.logs import LogRecord
 
 _installed = threading.Lock()
+#: In a forked child: the driver of the flow that forked it, if one did.
+_parents: context.Driver | None = None
 _LEVELS = {"stdout": "INFO", "stderr": "WARNING"}
 _FRAMES_TO_LOGGING = 16
 _inside = threading.local()
@@ -53,7 +56,7 @@ def note(
     `left_out` counts characters that the message has lost already.
     """
     driver = context.current_driver.get()
-    if driver is None:
+    if driver is None or driver is _parents:
         return
     call = context.current_call.get()
     if call is not None and call.is_abandoned:
@@ -73,6 +76,17 @@ def note(
             lineno=lineno,
         )
     )
+
+
+def _after_fork_in_child() -> None:
+    """The parent's flow is not driven here: its lines would be lost, its locks stay locked."""
+    global _installed, _parents
+    _installed = threading.Lock()
+    _parents = context.current_driver.get()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class _RecordFactory:

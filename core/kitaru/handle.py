@@ -9,10 +9,10 @@ from typing import Any, Generic, TypeVar, cast
 
 from kitaru import clock, codec, config, exits, failures, launch
 from kitaru.definition import FlowDefinition
-from kitaru.errors import KitaruRuntimeError, KitaruStateError
+from kitaru.errors import KitaruError, KitaruRuntimeError, KitaruStateError
 from kitaru.models import Execution, ExecutionStatus
 from kitaru.runtime import Driver
-from kitaru.store import Lease, Store, executions
+from kitaru.store import Lease, Store, executions, leases
 from kitaru.store.executions import Row
 
 R = TypeVar("R", covariant=True)
@@ -164,12 +164,17 @@ def drive_here(
     store: Store, flow: FlowDefinition, lease: Lease, *, interactive: bool
 ) -> FlowHandle[Any]:
     """Drive an execution on a thread of its own, and return its handle at once."""
-    driver = launch.driver(store, flow, lease, interactive=interactive)
     try:
+        driver = launch.driver(store, flow, lease, interactive=interactive)
         exits.install()
         driver.start()
-    except RuntimeError as exc:  # the system has no more threads
-        driver.ledger.release()
+    except BaseException as exc:  # Ctrl-C too: a lease that nobody drives by looks alive
+        with contextlib.suppress(KitaruError), store.write() as conn:
+            leases.fence(conn, lease)
+            leases.revoke(conn, lease.execution)  # a thread that has started yet stops at once
+        if not isinstance(exc, RuntimeError):
+            raise
+        # The system has no more threads.
         raise KitaruRuntimeError(
             f"No thread could be started for execution {lease.exec_id}: {exc}. It is recorded; "
             f"continue it with `kitaru executions resume {lease.exec_id}`."

@@ -212,7 +212,8 @@ class _Child:
             with self._process.stdout as stdout:
                 self._process.stdin.write(request)
                 self._process.stdin.flush()
-                for message in stdout:
+                # What start-up code of the interpreter prints (`sitecustomize`) is no message.
+                for message in filter(lambda line: line.startswith(b'{"'), stdout):
                     self._take(json.loads(message))
         except (OSError, ValueError):
             return  # it is gone, or broke off in a message: told by the missing end

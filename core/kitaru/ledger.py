@@ -52,9 +52,11 @@ class Ledger:
 
     def start_over(self) -> None:
         """The flow is driven from its top: what its body has told so far it tells again."""
-        with self._lock, self.store.snapshot() as conn:
+        with self.store.snapshot() as conn:  # not with the lock: a reader may print in a finalizer
+            stored = logs.of_body(conn, self.lease.execution)
+        with self._lock:
             waiting = Counter(logs.key(line) for line in self._lines if line.call_id is None)
-            self._repeated = logs.of_body(conn, self.lease.execution) + waiting
+            self._repeated = stored + waiting
 
     def oldest_line(self) -> int | None:
         """When the oldest line to be written was made, in microseconds."""

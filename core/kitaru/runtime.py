@@ -101,7 +101,7 @@ class Driver:
             # A daemon: `exits` says what becomes of it at the end of the process.
             name = f"kitaru-{self.exec_id}"
             threading.Thread(target=self._run, name=name, daemon=True).start()
-        except RuntimeError:
+        except BaseException:  # Ctrl-C too: the heart must keep no lease that nobody drives by
             heart.remove(self)
             raise
 

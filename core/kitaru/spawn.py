@@ -93,7 +93,8 @@ def _talk(
         with process.stdin as stdin, process.stdout as stdout:
             stdin.write(request)
             stdin.close()
-            lines.append(stdout.readline())
+            # What start-up code of the interpreter prints (`sitecustomize`) is no answer.
+            lines.extend(next(([line] for line in stdout if line.startswith('{"')), []))
     except (OSError, UnicodeDecodeError):
         return  # it ended before it had read, or its answer is none: told by its absence
     finally:

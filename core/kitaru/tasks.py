@@ -32,7 +32,7 @@ from kitaru.journal import Lane, Step
 from kitaru.models import CallStatus
 from kitaru.pool import Pool
 from kitaru.store import Lease, Store
-from kitaru.turns import RestingSelector, Turns, planned
+from kitaru.turns import RestingLoop, RestingSelector, Turns, planned
 
 _UNLIMITED = sys.maxsize
 #: Set in tasks that are not the flow's own: Kitaru's, and those of checkpoints' code.
@@ -86,7 +86,7 @@ class TaskCalls(Calls):
                 # The loop is to have these: one that is half made complains when it is collected.
                 for end in socket.socketpair():
                     end.close()
-                return asyncio.SelectorEventLoop(selector)
+                return RestingLoop(selector)
             except OSError:
                 selector.close()
                 raise

@@ -135,3 +135,17 @@ class RestingSelector(selectors.DefaultSelector):
             if pause is not None:
                 timeout = pause if timeout is None else min(timeout, pause)
         return super().select(timeout)
+
+
+class RestingLoop(asyncio.SelectorEventLoop):
+    """The event loop of an async flow; it closes at the end of the process too."""
+
+    async def shutdown_default_executor(self, *timeout: Any) -> None:
+        """Let the threads of its executor end."""
+        try:
+            await super().shutdown_default_executor(*timeout)
+        except RuntimeError as exc:
+            # Python 3.12.0 to 3.12.2 start no thread once main has ended, to wait for the others;
+            # the interpreter's own end waits for them.
+            if "shutdown" not in str(exc):
+                raise

@@ -17,7 +17,7 @@ from typing import Literal
 
 from kitaru import clock, config
 from kitaru.client import KitaruClient
-from kitaru.errors import KitaruError, KitaruStateError, KitaruUsageError
+from kitaru.errors import KitaruError, KitaruRuntimeError, KitaruStateError, KitaruUsageError
 from kitaru.store import due, executions, open_store
 from kitaru.store.due import Due
 
@@ -144,6 +144,9 @@ class _Worker:
             self._executions.resume(each.exec_id)
         except KitaruError as exc:
             self._answers.append((each, exc))
+        except Exception as exc:  # the thread's edge: what it does not tell is waited for for ever
+            text = f"Resuming {each.exec_id} failed inside Kitaru: {type(exc).__name__}: {exc}"
+            self._answers.append((each, KitaruRuntimeError(text)))
         else:
             self._answers.append((each, None))
 

@@ -41,7 +41,8 @@ def test_turns_are_taken_in_the_recorded_order_whoever_asks_first():
     assert taken == [*[1] * 4, *[2] * 4, *[3] * 4]
 
 
-def test_a_place_that_is_unknown_or_taken_is_not_waited_for():
+def test_a_place_that_is_unknown_or_taken_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(config, "TURN_SECONDS", 0.01)
     turns = Turns([1])
 
     async def main() -> str:

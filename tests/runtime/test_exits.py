@@ -27,6 +27,7 @@ class Script:
     def __init__(self, home: Path, flows: Sequence[str], end: str, **environment: str) -> None:
         self.home = home
         env = os.environ | {"KITARU_HOME": str(home), **environment}
+        env["PYTHONWARNINGS"] = "ignore:This process:DeprecationWarning"  # of a fork beside threads
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / "tests" / "ending.py"), ",".join(flows), end],
             cwd=ROOT,

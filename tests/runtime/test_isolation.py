@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kitaru import Checkpoint, clock, codec, failures, flow
+from kitaru import Checkpoint, codec, failures, flow
 from kitaru.context import IsolatedTask as Task
 from kitaru.effects import Tried
 from kitaru.errors import (
@@ -23,7 +23,7 @@ from kitaru.errors import (
 )
 from tests import isolated
 from tests.isolated import Attempt, Color, Doc, Note, TooLong, make_task
-from tests.support import is_running, kill_pid, rest, run_python, spawn, until
+from tests.support import TurnedClock, is_running, kill_pid, rest, run_python, spawn, until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and process groups")
 
@@ -240,22 +240,12 @@ def test_no_process_is_a_failure_too(monkeypatch):
 # --- ends from outside ----------------------------------------------------------------------------
 
 
-class LaterClock(clock.Clock):
-    """The system's clock, ahead by as many seconds as a test says."""
-
-    ahead = 0.0
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self.ahead
-
-
-def test_a_late_attempt_is_killed_with_its_own_children(tmp_path: Path):
+def test_a_late_attempt_is_killed_with_its_own_children(tmp_path: Path, turned: TurnedClock):
     work = Attempt()
-    with clock.use(LaterClock()) as later:
-        late = work.begin(make_task(isolated.stays, str(tmp_path)), timeout=300)
-        pids = pids_in(tmp_path)
-        later.ahead = 300
-        ended = late()
+    late = work.begin(make_task(isolated.stays, str(tmp_path)), timeout=300)
+    pids = pids_in(tmp_path)
+    turned.turn(300)
+    ended = late()
     exc = error_of(ended)
     assert type(exc) is TimeoutError
     assert str(exc) == "Checkpoint 'stays' did not end within 300 seconds; its process was killed."

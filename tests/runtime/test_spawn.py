@@ -40,7 +40,10 @@ def count(home: Path) -> int:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_an_import_that_daemonises_does_not_hang_the_caller(home: Path, tmp_path: Path) -> None:
+def test_an_import_that_daemonises_does_not_hang_the_caller(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kitaru.spawn._LAST_WORDS_SECONDS", 0.1)
     gate = tmp_path / "gate"
     daemonise = f"""
     import os, pathlib, time

@@ -7,6 +7,7 @@ modules here. Nothing else imports sqlite3 or sqlite-utils.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Collection
@@ -73,6 +74,15 @@ def close_all() -> None:
             if not store.is_stale():
                 store.close()
         _stores.clear()
+
+
+def _after_fork_in_child() -> None:
+    global _opening
+    _opening = threading.Lock()  # whoever had it is not in the child
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def sqlite_version() -> str:

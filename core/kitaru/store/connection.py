@@ -66,7 +66,7 @@ class Database:
         self.path = home.database
         self._pid = os.getpid()
         self._closed = False
-        self._reading = threading.Lock()
+        self._reading = threading.RLock()  # re-entrant: a signal's handler may read anywhere
         self._group = threading.Lock()
         self._ready: deque[_Work] = deque()
         self._durability = durability
@@ -112,8 +112,9 @@ class Database:
                     "can be recorded in it any more. Restore it, then start the process again."
                 )
             conn = self._writer
-            conn.execute("BEGIN IMMEDIATE")
             try:
+                conn.execute("BEGIN IMMEDIATE")  # in here: Ctrl-C may come as it returns
+                schema.refuse_upgraded(conn, self.path)
                 yield conn
                 conn.execute("COMMIT")
             except BaseException:
@@ -161,17 +162,21 @@ class Database:
         """Several reads that see one state; keep it short."""
         self._check_process()
         with self._reading, translated(self.path):
-            self._reader.execute("BEGIN")
+            self._refuse_closed()
+            outermost = not self._reader.in_transaction
             try:
+                if outermost:
+                    self._reader.execute("BEGIN")  # in here: Ctrl-C may come as it returns
                 yield self._reader
             finally:
-                if self._reader.in_transaction:
+                if outermost and self._reader.in_transaction:
                     self._reader.execute("COMMIT")
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """All rows of one query."""
         self._check_process()
         with self._reading, translated(self.path):
+            self._refuse_closed()
             return self._reader.execute(sql, parameters).fetchall()
 
     def version(self) -> int:
@@ -195,14 +200,23 @@ class Database:
     def close(self) -> None:
         """Close the file; the store is unusable afterwards."""
         self._check_process()
-        self._closed = True
-        _open_databases.remove(self)
         with self._reading:
+            if self._closed:
+                return
+            self._closed = True
+            _open_databases.remove(self)
             self._reader.close()
         if not self.read_only:
             with self._lock:  # the last one to close it folds the WAL into the file
                 self._writer.close()
-            self._lock.close()
+                self._lock.close()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise KitaruBackendError(
+                f"The store {self.path} was closed here while it was in use, or replaced by "
+                "another file. What is recorded is kept; use a new KitaruClient."
+            )
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:

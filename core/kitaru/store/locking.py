@@ -44,6 +44,8 @@ class WriteLock:
     def __init__(self, path: str) -> None:
         self._threads = threading.Lock()
         self._owner = 0
+        self._is_closed = False
+        self._path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
 
     def __enter__(self) -> None:
@@ -51,16 +53,25 @@ class WriteLock:
             raise KitaruBackendError("A write began inside a write; this is a fault of Kitaru's.")
         self._threads.acquire()
         try:
+            if self._is_closed:
+                raise KitaruBackendError(
+                    f"The store of {self._path} was closed here while it was in use. Nothing was "
+                    "written; use a new KitaruClient."
+                )
             _lock(self._fd)
             self._owner = threading.get_ident()
         except BaseException:
-            self._threads.release()
+            self._unlock()  # Ctrl-C may come when the lock is just taken
             raise
 
     def __exit__(self, *exc_info: object) -> None:
+        self._unlock()
+
+    def _unlock(self) -> None:
         self._owner = 0
         try:
-            _unlock(self._fd)
+            if not self._is_closed:
+                _unlock(self._fd)
         finally:
             self._threads.release()
 
@@ -69,5 +80,6 @@ class WriteLock:
         return os.fstat(self._fd).st_nlink == 0
 
     def close(self) -> None:
-        """Close the lock file."""
+        """Close the lock file; closed while it is held, nobody finds another file in its place."""
+        self._is_closed = True
         os.close(self._fd)

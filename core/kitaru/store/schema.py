@@ -192,6 +192,16 @@ def check_current(conn: sqlite3.Connection, path: Path) -> None:
         )
 
 
+def refuse_upgraded(conn: sqlite3.Connection, path: Path) -> None:
+    """Refuse to write to a file that another program has upgraded since it was opened."""
+    if (version := conn.execute("PRAGMA user_version").fetchone()[0]) != SCHEMA_VERSION:
+        raise KitaruBackendError(
+            f"The store {path} was changed to schema {version} while this process, which knows "
+            f"schema {SCHEMA_VERSION}, had it open. Nothing was written: end this process, and "
+            "resume its executions with the newer program."
+        )
+
+
 def ensure(conn: sqlite3.Connection, path: Path) -> None:
     """Bring a file to the current schema and mode; the caller holds the write lock."""
     current = check(conn, path) == SCHEMA_VERSION

@@ -1,0 +1,198 @@
+"""What is done to executions by their clients: answering, stopping, and starting runners."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kitaru import answers, codec, config, launch, spawn
+from kitaru import replay as plans
+from kitaru.client.artifacts import Artifacts
+from kitaru.errors import KitaruNotFoundError, KitaruStateError, KitaruUsageError
+from kitaru.models import (
+    Execution,
+    PendingWait,
+    move,
+)
+from kitaru.store import Store, Transaction, executions, journal, waits
+from kitaru.store.executions import Row
+
+
+class Steering(ABC):
+    """The actions of `client.executions`."""
+
+    def __init__(
+        self, open_: Callable[[], Store], home: config.Home, *, artifacts: Artifacts
+    ) -> None:
+        self._open = open_
+        self._home = home
+        self._artifacts = artifacts
+
+    @abstractmethod
+    def get(self, exec_id: str) -> Execution:
+        """One execution with its calls and artifacts."""
+
+    def input(self, exec_id: str, *, wait: str, value: Any) -> Execution:
+        """Answer a wait. A polling driver goes on by itself; otherwise `resume` continues it.
+
+        Args:
+            exec_id: full id or unique prefix.
+            wait: the wait's name or id.
+            value: the answer, as JSON data or as the schema's type.
+
+        Raises:
+            KitaruNotFoundError: there is no such execution, or it has not asked this.
+            KitaruStateError: the execution does not wait, or no longer for this.
+            KitaruWaitValidationError: the answer does not fit the schema; the wait stays open.
+        """
+        data = answers.encode(value, wait=wait)
+        with self._open().snapshot() as conn:
+            row = executions.find(conn, exec_id)
+            seq, asked = _pending(conn, row, wait, action="input")
+        answers.validate(data, asked.schema, wait=asked.wait_id)  # may be slow: not in the write
+        with self._open().write() as conn:
+            row = executions.find(conn, row.exec_id)
+            if _pending(conn, row, wait, action="input") != (seq, asked):
+                raise KitaruStateError(f"{asked.wait_id} was just asked anew. Look, then answer.")
+            waits.answer(conn, row.id, seq, value=data)
+            executions.note(conn, row, f"Wait {asked.name} was answered.")
+        return self.get(row.exec_id)
+
+    def abort_wait(self, exec_id: str, *, wait: str) -> Execution:
+        """Close a wait without an answer, which cancels the execution.
+
+        Raises:
+            KitaruNotFoundError: there is no such execution, or it has not asked this.
+            KitaruStateError: the execution does not wait, or no longer for this.
+        """
+        with self._open().write() as conn:
+            row = executions.find(conn, exec_id)
+            _, asked = _pending(conn, row, wait, action="abort")
+            reason = f"Wait {asked.name} was aborted."
+            executions.stop(conn, row, action="abort", reason=reason)
+        return self.get(row.exec_id)
+
+    def cancel(self, exec_id: str) -> Execution:
+        """Stop an execution and its children: at once, or at the next durable call of its driver.
+
+        Raises:
+            KitaruStateError: it has ended already.
+        """
+        with self._open().write() as conn:
+            row = executions.find(conn, exec_id)
+            move("cancel", exec_id=row.exec_id, status=row.status)
+            executions.stop(conn, row, reason="Cancelled.")
+        return self.get(row.exec_id)
+
+    def resume(self, exec_id: str) -> Execution:
+        """Continue an answered or stalled execution in a runner process.
+
+        Raises:
+            KitaruStateError: it is driven, not answered yet, or has ended.
+            KitaruUsageError: its flow cannot be imported; the execution is as it was.
+        """
+        with self._open().snapshot() as conn:
+            row = launch.check_resume(conn, exec_id)
+        return self._spawn("resume", row)
+
+    def retry(self, exec_id: str) -> Execution:
+        """Run a failed execution again from where it failed, in a runner process.
+
+        Raises:
+            KitaruStateError: it has not failed.
+            KitaruUsageError: its flow cannot be imported; the execution is as it was.
+        """
+        with self._open().snapshot() as conn:
+            row = launch.check_retry(conn, exec_id)
+        return self._spawn("retry", row)
+
+    def replay(
+        self,
+        exec_id: str,
+        from_: str,
+        overrides: Mapping[str, Any] | None = None,
+        **flow_inputs: Any,
+    ) -> Execution:
+        """Start a new execution that reuses this one's record up to `from_`, in a runner process.
+
+        Args:
+            exec_id: full id or unique prefix.
+            from_: the checkpoint (name or call id) from which calls run again.
+            overrides: `{"checkpoint.<name or call id>": value}`: what the flow gets from a call
+                instead of its record.
+            flow_inputs: inputs to replace; they reach only code that runs again.
+
+        Raises:
+            KitaruStateError: it is running, or a selector fits no call or several.
+            KitaruUsageError: an input or an override's key cannot be right.
+        """
+        return self.replay_with(exec_id, from_=from_, overrides=overrides, flow_inputs=flow_inputs)
+
+    def replay_with(
+        self,
+        exec_id: str,
+        *,
+        from_: str,
+        overrides: Mapping[str, Any] | None = None,
+        flow_inputs: Mapping[str, Any] | None = None,
+    ) -> Execution:
+        """Like `replay`, with the flow inputs in a mapping, where any name can stand."""
+        flow_inputs = dict(flow_inputs or {})
+        encoded = plans.encoded(overrides)
+        codec.encode(flow_inputs, path="flow_inputs")
+        with self._open().snapshot() as conn:
+            row, _ = launch.plan_replay(conn, exec_id, from_=from_, overrides=encoded)
+        texts = {key: data.decode() for key, data in encoded.items()}
+        return self._spawn("replay", row, from_=from_, overrides=texts, flow_inputs=flow_inputs)
+
+    def run(
+        self, target: str, args: Mapping[str, Any] | None = None, *, root: str | None = None
+    ) -> Execution:
+        """Start an execution of a flow in a runner process.
+
+        Args:
+            target: `module:flow` or `path/to/file.py:flow`.
+            args: the flow's inputs as JSON data.
+            root: the folder the target starts from; the working directory by default.
+
+        Raises:
+            KitaruUsageError: the target names no flow, or the inputs do not fit it.
+        """
+        folder = os.path.abspath(root or os.getcwd())
+        request = {"action": "run", "target": target, "root": folder, "args": dict(args or {})}
+        return self.get(spawn.spawn(request, cwd=folder, home=self._home))
+
+    def _spawn(self, action: str, row: Row, **request: Any) -> Execution:
+        with self._open().snapshot() as conn:
+            spec = executions.drive_data(conn, row.id)["spec"]
+        if spec["target"] is None:
+            raise KitaruUsageError(
+                f"Cannot {action} execution {row.exec_id}: its code cannot be found again, because "
+                f"{spec['problem']}. The execution is as it was."
+            )
+        request |= {"action": action, "exec_id": row.exec_id}
+        request |= {key: spec[key] for key in ("target", "root")}
+        return self.get(spawn.spawn(request, cwd=spec["cwd"], home=self._home))
+
+
+def _pending(conn: Transaction, row: Row, wait: str, *, action: str) -> tuple[int, PendingWait]:
+    """The pending wait with this name or id."""
+    if not isinstance(wait, str) or not wait.strip():
+        raise KitaruUsageError("`wait` is empty; give the wait's name.")
+    move(action, exec_id=row.exec_id, status=row.status)
+    asked = waits.pending_rows(conn, row.id, exec_id=row.exec_id)
+    for seq, each in asked:
+        if wait in (each.name, each.wait_id):
+            return seq, each
+    if not asked:
+        reason = launch.obstacle(conn, row) or (
+            "its answer is already in. If it does not go on by itself, "
+            f"`kitaru executions resume {row.exec_id}`."
+        )
+        raise KitaruStateError(f"Execution {row.exec_id} has no open wait: {reason}")
+    names = ", ".join(each.name for _, each in asked)
+    made = [call.call_id for call in journal.load(conn, row.id, exec_id=row.exec_id)]
+    error = KitaruStateError if wait.rpartition("/")[2] in made else KitaruNotFoundError
+    raise error(f"Execution {row.exec_id} has no open wait {wait!r}. Open: {names}.")

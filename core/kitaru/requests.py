@@ -1,0 +1,170 @@
+"""A checkpoint's function with its options, and how a call of it becomes a request to a driver.
+
+The function gets copies of its arguments, so that a change it makes to them is as invisible to the
+flow on the first run as on a replay, when it does not run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from kitaru import codec, inputs, retry, serializers
+from kitaru.context import CallRequest, IsolatedTask
+from kitaru.definition import Target, describe
+from kitaru.errors import KitaruSerializationError, KitaruUsageError
+
+Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
+
+_METHOD = ". A checkpoint is no method: make it a function, or a @staticmethod"
+_UNCHANGEABLE = (str, int, float, bool, bytes, type(None))
+
+
+class CheckpointFunction:
+    """What is recorded of a function, and how.
+
+    Args:
+        fn: the function.
+        name: what its calls are called.
+        type: a label for what it does.
+        policy: its retries and its time limit.
+        cache: whether earlier equal calls stand for it; `None` leaves that to the flow.
+        serializer: how its values are recorded.
+        is_isolated: whether it runs in a process of its own.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        *,
+        name: str,
+        type: str | None,
+        policy: retry.RetryPolicy,
+        cache: bool | None = None,
+        serializer: serializers.Serializer = serializers.JSON,
+        is_isolated: bool = False,
+    ) -> None:
+        self.name = name
+        self.type = type
+        self.policy = policy
+        self.cache = cache
+        self.serializer = serializer
+        self.is_isolated = is_isolated
+        self.fn = fn
+        self.is_async = inspect.iscoroutinefunction(fn)
+        self.__doc__ = fn.__doc__
+        self.__name__ = fn.__name__
+        self.__qualname__ = fn.__qualname__
+        self.__module__ = fn.__module__
+        self.__wrapped__ = fn
+        self._signature = inspect.signature(fn)
+
+    def dump(self, value: Any) -> bytes:
+        """The record of a result."""
+        return self.serializer.dump(value, types=self._returns, path="result")
+
+    def load(self, data: bytes, call: str) -> Any:
+        """The result in a record."""
+        return self.serializer.load(data, types=self._returns, path=call)
+
+    def load_arguments(self, data: bytes) -> inspect.BoundArguments:
+        """The arguments of an isolated attempt."""
+        bound = self._signature.bind_partial()
+        path = f"the arguments of {self.name}"
+        bound.arguments.update(self.serializer.load(data, types=self._types, path=path))
+        return bound
+
+    def request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallRequest:
+        """One call, with its arguments bound."""
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as exc:
+            raise TypeError(
+                f"Checkpoint {self.name}{inputs.masked(self._signature)}: {exc}"
+                f"{_METHOD if 'self' in self._signature.parameters else ''}"
+            ) from None
+        bound.apply_defaults()
+        arguments = dict(bound.arguments)
+        digest = serializers.inputs_digest(arguments, serializer=self.serializer, path=self.name)
+        return CallRequest(
+            name=self.name,
+            type=self.type,
+            digest=digest,
+            shown=inputs.shown(arguments),
+            policy=self.policy,
+            run=self._runner(bound),
+            dump=self.dump,
+            load=self.load,
+            adapt=self._adapt,
+            is_async=self.is_async,
+            isolated=self._task(arguments) if self.is_isolated else None,
+            cache=self.cache,
+            cache_key=functools.partial(self._cache_key, arguments),
+        )
+
+    def _adapt(self, data: bytes, what: str) -> bytes:
+        value = codec.decode(data, types=self._returns, path=what)
+        value = inputs.conform(value, inputs.annotation(self.fn, "return"), what=what)
+        return self.serializer.dump(value, types=self._returns, path=what)
+
+    def _task(self, arguments: dict[str, Any]) -> IsolatedTask:
+        if self._target.target is None:
+            raise KitaruUsageError(
+                f"Checkpoint {self.name!r} cannot run isolated: {self._target.problem}."
+            )
+        data = self.serializer.dump(arguments, types=self._types, path=self.name)
+        return IsolatedTask(self.name, self._target.target, self._target.root, data)
+
+    def _cache_key(self, arguments: dict[str, Any]) -> bytes:
+        target = self._target
+        what = [self.name, target.module, self.__qualname__, target.source_digest]
+        values = serializers.cache_digest(arguments, serializer=self.serializer, path=self.name)
+        return codec.fingerprint([*what, self.serializer.name, values, _closed_over(self.fn)])
+
+    @functools.cached_property
+    def _target(self) -> Target:
+        return describe(self.fn, what="checkpoint")
+
+    @functools.cached_property
+    def _returns(self) -> codec.DeclaredTypes:
+        return codec.return_types(self.fn)
+
+    @functools.cached_property
+    def _types(self) -> codec.DeclaredTypes:
+        return inputs.types(self.fn)
+
+    def _runner(self, bound: inspect.BoundArguments) -> Callable[[], Any]:
+        if all(type(value) in _UNCHANGEABLE for value in bound.arguments.values()):
+            args, kwargs = bound.args, bound.kwargs
+            return lambda: self.fn(*args, **kwargs)
+        kept = self._copied((bound.args, bound.kwargs))
+
+        def run() -> Any:
+            args, kwargs = self._copied(kept)
+            return self.fn(*args, **kwargs)
+
+        return run
+
+    def _copied(self, arguments: Arguments) -> Arguments:
+        try:
+            return copy.deepcopy(arguments)
+        except Exception as exc:  # copying runs user code
+            raise KitaruSerializationError(
+                f"The arguments of checkpoint {self.name!r} cannot be copied: "
+                f"{type(exc).__name__}: {exc}. Make what cannot be copied inside the checkpoint."
+            ) from exc
+
+
+def _closed_over(fn: Callable[..., Any]) -> dict[str, object]:
+    """The plain values in which functions differ that one factory has made of one source."""
+    code, cells = getattr(fn, "__code__", None), getattr(fn, "__closure__", None)
+    found: dict[str, object] = {}
+    for name, cell in zip(code.co_freevars if code else (), cells or (), strict=True):
+        with contextlib.suppress(ValueError):  # not filled yet
+            if type(cell.cell_contents) in _UNCHANGEABLE:
+                found[name] = cell.cell_contents
+    return found
