@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from kitaru import attempts, children, clock, config, failures, ids, pending, tries
@@ -202,12 +201,11 @@ class Calls:
             The call's place among those that have ended; `None` while it goes on.
         """
         self.running.discard(step.seq)
-        if record.ended_at is not None:
-            record = replace(record, ended_order=self.next_ending())
-        journal.put(conn, self._execution, record, result=result)
+        order = None if record.ended_at is None else self.next_ending()
+        journal.put(conn, self._execution, record, order=order, result=result)
         if step.settles:
             journal.settle(conn, self._execution, step.settles)
-        return record.ended_order
+        return order
 
     def next_ending(self) -> int:
         """The place of a call that ends now, among all that have."""

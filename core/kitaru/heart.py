@@ -69,6 +69,10 @@ class Heart:
         with self._lock:
             self._drives.discard(drive)
 
+    def hurry(self) -> None:
+        """A drive rests from now on, and wants to hear of changes soon."""
+        self._changed.set()
+
     def drives(self) -> list[Beating]:
         """All that run now."""
         with self._lock:
@@ -83,6 +87,7 @@ class Heart:
         while True:
             rests = any(drive.rests for drive in self.drives())
             clock.wait(self._changed, config.POLL_SECONDS if rests else config.TICK_SECONDS)
+            self._changed.clear()
             with self._lock:
                 drives = list(self._drives)
                 if not drives:

@@ -14,6 +14,7 @@ from kitaru import clock, config, exits, failures, ids, terminal
 from kitaru.attempts import Drive, row
 from kitaru.context import Request, SleepRequest, Unwind, WaitRequest
 from kitaru.effects import Ask, CalledOff, Commit, Effect, Recorded, Rest, Steps
+from kitaru.heart import heart
 from kitaru.journal import Step
 from kitaru.models import CallStatus, ExecutionStatus, PendingWait
 from kitaru.store import Transaction, due, executions, leases, waits
@@ -57,6 +58,7 @@ class Pending(ABC, Generic[R]):
         """Look after the call until it has its outcome; leaves the flow when it lets go."""
         yield from self._start()
         self._drive.pending.add(self)
+        heart.hurry()
         try:
             while True:
                 recorded = yield from self._look()

@@ -105,9 +105,14 @@ def owner(execution: int, seq: int) -> str:
 
 
 def put(
-    conn: sqlite3.Connection, execution: int, record: CallRecord, *, result: bytes | None = None
+    conn: sqlite3.Connection,
+    execution: int,
+    record: CallRecord,
+    *,
+    order: int | None = None,
+    result: bytes | None = None,
 ) -> None:
-    """Write a call's row; an earlier row at its place is replaced."""
+    """Write a call's row, ended at a place in the order of endings; an earlier row is replaced."""
     stored = StoredValue(None, 0, b"")
     if result is not None:
         stored = values.put(conn, owner(execution, record.seq), result)
@@ -133,7 +138,7 @@ def put(
             values.dump(record.failure),
             record.original_call_id,
             record.cached_from,
-            record.ended_order,
+            order,
             record.due_at,
             record.child_exec_id,
             record.cache_key,
