@@ -191,7 +191,7 @@ def driver(
     store: Store, flow: FlowDefinition, lease: Lease, *, interactive: bool = False
 ) -> Driver:
     """The driver of an execution whose lease was taken here."""
-    data, retries = _recorded(store, flow, lease.exec_id)
+    data, spec = _recorded(store, flow, lease.exec_id)
 
     def body() -> Any:
         # Decoded anew for each try: what the flow changed in its inputs must not be there again.
@@ -203,20 +203,28 @@ def driver(
         lease,
         body=body,
         returns=codec.return_types(flow.fn),
-        policy=RetryPolicy(retries),
+        policy=RetryPolicy(spec["retries"]),
+        note=_changed(spec, flow),
         is_async=flow.is_async,
         interactive=interactive,
     )
 
 
-def _recorded(store: Store, flow: FlowDefinition, exec_id: str) -> tuple[bytes, int]:
-    """An execution's encoded inputs and its retries."""
+def _recorded(store: Store, flow: FlowDefinition, exec_id: str) -> tuple[bytes, dict[str, Any]]:
+    """An execution's encoded inputs, and what was fixed when it started."""
     with store.snapshot() as conn:
         row = executions.find(conn, exec_id)
         data = executions.drive_data(conn, row.id)
         _refuse_other(flow, data["flow_name"], row.exec_id)
         recorded = executions.read_inputs(conn, row.id, exec_id=row.exec_id)
-    return recorded, data["spec"]["retries"]
+    return recorded, data["spec"]
+
+
+def _changed(spec: Mapping[str, Any], flow: FlowDefinition) -> str | None:
+    """A note where the flow is no longer the one that was started."""
+    if spec["source_digest"] == flow.target.source_digest:
+        return None
+    return "The flow's source has changed since this execution started."
 
 
 def check_drivable(store: Store, flow: FlowDefinition, exec_id: str) -> None:
@@ -292,9 +300,7 @@ def _take(conn: Transaction, row: Row, *, action: str, flow: FlowDefinition) -> 
     spec = executions.drive_data(conn, row.id)["spec"]
     if action == "retry":
         _set_deadline(conn, row, spec.get("timeout"))
-    reason = None
-    if spec["source_digest"] != flow.target.source_digest:
-        reason = "The flow's source has changed since this execution started."
+    reason = _changed(spec, flow)
     executions.advance(conn, row, action, reason=reason)
     verb = {"resume": "Resumed", "retry": "Retried"}[action]
     return _lease(conn, row, verb=verb, note=reason)

@@ -58,6 +58,7 @@ class Driver:
         body: the flow, bound to its inputs.
         returns: the user types its result may hold.
         policy: how often the whole flow is driven again after a failure.
+        note: what is to be said of the execution when it completes.
         is_async: whether the flow is an `async def`.
         interactive: whether waits are asked in the terminal.
     """
@@ -70,6 +71,7 @@ class Driver:
         body: Callable[[], Any],
         returns: codec.DeclaredTypes,
         policy: RetryPolicy,
+        note: str | None = None,
         is_async: bool = False,
         interactive: bool = False,
     ) -> None:
@@ -84,6 +86,7 @@ class Driver:
         self._body = body
         self._returns = returns
         self._policy = policy
+        self._note = note
         self._calls = _calls(is_async)(store, lease, interactive=interactive)
         self.ledger = self._calls.ledger
         self._course = self._calls.course
@@ -181,8 +184,8 @@ class Driver:
                 if tries > self._policy.retries or isinstance(exc, FINAL):
                     return self._fail(exc)
             else:
-                note = self._calls.journal.unreached()
-                return self._finish("complete", result=data, reason=note)
+                notes = filter(None, (self._note, self._calls.journal.unreached()))
+                return self._finish("complete", result=data, reason=" ".join(notes) or None)
             try:
                 self._again(tries)
             except Unwind as unwind:

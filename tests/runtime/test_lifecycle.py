@@ -360,7 +360,9 @@ def test_changed_source_is_told_while_and_after_the_resume():
     drives.again("resume", drives.load(changed), handle.exec_id).wait(20)
 
     client = KitaruClient()
-    assert client.executions.get(handle.exec_id).result == 30
+    execution = client.executions.get(handle.exec_id)
+    assert execution.result == 30
+    assert execution.status_reason == "The flow's source has changed since this execution started."
     lines = client.executions.logs(handle.exec_id, source="runner")
     assert "source has changed" in lines[-1].message
     assert "source has changed" not in lines[0].message
