@@ -6,6 +6,7 @@ It is written as steps (`effects`), which a sync flow's driver walks and an asyn
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -183,10 +184,7 @@ class Attempts:
 
 def called_off(drive: Drive, step: Step, request: Request) -> Steps:
     """Record that a call was cancelled by its flow before it ran."""
-    order: list[int | None] = []
-    record = row(step, request, CallStatus.CANCELLED, ended_at=clock.now_us())
-    yield Commit(lambda conn: order.append(drive.put(conn, record, step=step)))
-    return Recorded(order=order[0])
+    return recording(drive, step, row(step, request, CallStatus.CANCELLED, ended_at=clock.now_us()))
 
 
 def overridden(drive: Drive, step: Step, request: CallRequest) -> Steps:
@@ -203,9 +201,7 @@ def overridden(drive: Drive, step: Step, request: CallRequest) -> Steps:
         original_call_id=step.original,
         metadata={"overridden": True},
     )
-    order: list[int | None] = []
-    yield Commit(lambda conn: order.append(drive.put(conn, record, step=step, result=data)))
-    return Recorded(result=data, order=order[0])
+    return (yield from recording(drive, step, record, result=data))
 
 
 def from_cache(drive: Drive, step: Step, request: CallRequest) -> Steps:
@@ -226,15 +222,12 @@ def from_cache(drive: Drive, step: Step, request: CallRequest) -> Steps:
         original_call_id=hit.call,
         cached_from=hit.call,
     )
-    order: list[int | None] = []
+    target = (drive.ledger.lease.execution, step.seq)
 
-    def work(conn: Transaction) -> None:
-        order.append(drive.put(conn, record, step=step, result=hit.result))
-        source = (hit.execution, hit.seq)
-        artifacts.copy(conn, source, (drive.ledger.lease.execution, step.seq))
+    def copy(conn: Transaction) -> None:
+        artifacts.copy(conn, (hit.execution, hit.seq), target)
 
-    yield Commit(work)
-    return Recorded(result=hit.result, order=order[0])
+    return (yield from recording(drive, step, record, result=hit.result, also=copy))
 
 
 def _loads(request: CallRequest, hit: journal.Cached) -> bool:
@@ -244,6 +237,25 @@ def _loads(request: CallRequest, hit: journal.Cached) -> bool:
     except KitaruSerializationError:
         return False
     return True
+
+
+def recording(
+    drive: Drive,
+    step: Step,
+    record: CallRecord,
+    *,
+    result: bytes | None = None,
+    also: Callable[[Transaction], None] = lambda conn: None,
+) -> Steps:
+    """Write a call's row, and what belongs to it, in one commit."""
+    order: list[int | None] = []
+
+    def work(conn: Transaction) -> None:
+        order.append(drive.put(conn, record, step=step, result=result))
+        also(conn)
+
+    yield Commit(work)
+    return Recorded(result=result, order=order[0])
 
 
 def row(step: Step, request: Request, status: CallStatus, **rest: Any) -> CallRecord:

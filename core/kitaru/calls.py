@@ -1,8 +1,8 @@
 """Makes every durable call of a drive durable: recorded ones return their record, others run.
 
 It is what `context.current_driver` holds while a flow runs. A result is committed before the flow
-gets it, and the flow gets it from the commit. What a sync flow's drive does on its own thread, and
-what an async flow's does in tasks, differs in `call` and `submit` only; `concurrent` has those.
+gets it, and the flow gets it from the commit. Here is what a sync flow's drive does on its own
+thread; what an async flow's does otherwise is in `tasks`.
 """
 
 from __future__ import annotations

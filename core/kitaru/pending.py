@@ -11,7 +11,7 @@ from collections.abc import Generator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from kitaru import clock, config, exits, failures, ids, terminal
-from kitaru.attempts import Drive, row
+from kitaru.attempts import Drive, recording, row
 from kitaru.context import Request, SleepRequest, Unwind, WaitRequest
 from kitaru.effects import Ask, CalledOff, Commit, Effect, Recorded, Rest, Steps
 from kitaru.heart import heart
@@ -254,7 +254,7 @@ class Nap(Pending[SleepRequest]):
     def _start(self) -> Generator[Effect, Any, None]:
         if self._step.earlier is None or self._step.is_reopened:
             record = self._row(CallStatus.RUNNING, due_at=self._due)
-            yield Commit(lambda conn: void(self._drive.put(conn, record, step=self._step)))
+            yield from recording(self._drive, self._step, record)
 
     def _rest(self) -> Effect:
         return Rest(min(config.REST_SECONDS, max(0.0, self._left())))
@@ -268,7 +268,3 @@ class Nap(Pending[SleepRequest]):
 
 def _waiting_for(asked: Sequence[PendingWait]) -> str:
     return f"Waiting for {', '.join(each.name for each in asked)}."
-
-
-def void(value: object) -> None:
-    """Nothing, for a transaction's work that returns nothing."""
