@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -12,8 +13,15 @@ from pathlib import Path
 
 import pytest
 
+import kitaru
+from kitaru.cli.clients import CLIENTS
+from kitaru_mcp.tools import TOOLS
+
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = (ROOT / "requirements.lock").read_text()
+SKILL = ROOT / "plugin" / "skills" / "kitaru" / "SKILL.md"
+#: Tools that the skill names before the server has them.
+COMING_TOOLS = {"kitaru_executions_wait", "kitaru_stacks_list"}
 
 
 def build(source: Path, folder: Path, *targets: str) -> None:
@@ -89,6 +97,9 @@ def test_the_sdist_has_what_a_packager_needs(built: Path):
     assert needed <= names
     assert {f"kitaru_mcp/{name}" for name in ("__init__.py", "py.typed")} <= names
     assert "core/kitaru/py.typed" in names
+    plugin = {"plugin.json": "plugin/.claude-plugin", "marketplace.json": ".claude-plugin"}
+    assert {f"{folder}/{name}" for name, folder in plugin.items()} <= names
+    assert {"plugin/skills/kitaru/SKILL.md", "server.json", "claude_config.json"} <= names
     assert not [name for name in names if "__pycache__" in name or name.startswith(".venv")]
 
 
@@ -113,3 +124,77 @@ def test_the_lock_holds_every_dependency_with_hashes(project: dict):
 
 def test_the_lock_names_no_place():
     assert not re.search(r"://|--(extra-)?index-url|--find-links|[\s=@]/", LOCK)
+
+
+# --- what clients and registries read ------------------------------------------------------------
+
+
+def document(*path: str) -> dict:
+    return json.loads(ROOT.joinpath(*path).read_text())
+
+
+@pytest.mark.parametrize("path", ["claude_config.json", "plugin/.claude-plugin/plugin.json"])
+def test_claudes_configuration_starts_the_console_script(path: str, project: dict):
+    (server,) = document(path)["mcpServers"].values()
+    assert server["command"] in project["scripts"]
+    assert server == CLIENTS["claude-desktop"].entry([server["command"]], "user")
+
+
+def test_the_marketplace_leads_to_the_plugin():
+    (listed,) = document(".claude-plugin", "marketplace.json")["plugins"]
+    assert listed["source"].startswith("./"), "a path from the repository's top"
+    plugin = document(listed["source"], ".claude-plugin", "plugin.json")
+    shared = ("name", "description")
+    assert {key: plugin[key] for key in shared} == {key: listed[key] for key in shared}
+    assert "version" not in listed, "the plugin's own counts"
+
+
+def test_every_manifest_has_the_version_of_the_package():
+    (package,) = document("server.json")["packages"]
+    versions = [
+        document("plugin", ".claude-plugin", "plugin.json")["version"],
+        document("server.json")["version"],
+        package["version"],
+    ]
+    assert versions == [kitaru.__version__] * 3
+
+
+def test_the_registrys_manifest_names_the_package_and_options_it_has(project: dict):
+    manifest = document("server.json")
+    (package,) = manifest["packages"]
+    assert re.fullmatch(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+", manifest["name"])
+    assert len(manifest["description"]) <= 100
+    assert (package["registryType"], package["identifier"]) == ("pypi", project["name"])
+    assert package["transport"] == {"type": "stdio"}
+    helped = subprocess.run(
+        [sys.executable, "-m", "kitaru_mcp.server", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout
+    assert [
+        each["name"] for each in package["packageArguments"] if each["name"] not in helped
+    ] == []
+
+
+def test_the_skill_has_the_frontmatter_that_skills_need():
+    _, frontmatter, body = SKILL.read_text().split("---\n", 2)
+    pairs = dict(line.split(": ", 1) for line in frontmatter.splitlines())
+    assert pairs.keys() == {"name", "description"}
+    assert pairs["name"] == SKILL.parent.name
+    assert "Use when" in pairs["description"]
+    assert len(pairs["description"]) <= 1024
+    assert len(body.splitlines()) < 500
+
+
+def test_the_skill_names_every_tool_and_no_other():
+    tools = {tool.name for tool in TOOLS}
+    named = {*re.findall(r"\b(?:kitaru_|get_)\w+", SKILL.read_text())}
+    assert not COMING_TOOLS & tools, "the server has it now; take it off the list"
+    assert named - COMING_TOOLS == tools
+
+
+def test_the_skill_says_what_no_tool_does():
+    assert "kitaru executions resume ID" in SKILL.read_text()
+    assert not [tool.name for tool in TOOLS if "resume" in tool.name]
