@@ -42,6 +42,7 @@ def start(drive: Drive, step: Step, request: ChildRequest) -> str:
     if earlier is not None and not step.is_reopened:
         request.run.attach(earlier)
         return earlier
+    request.run.prepare()
     with drive.ledger.commit() as conn:
         drive.course.check()  # a cancellation reaches only the children that there are
         exec_id, is_taken = earlier, False

@@ -57,6 +57,12 @@ def call_name(call: str) -> str:
     return call.partition("#")[0]
 
 
+def is_of_task(call: str, *, name: str) -> bool:
+    """Whether a call id was made from this name inside a task."""
+    made_from, _, place = call.partition("#")
+    return made_from == name and "." in place
+
+
 def qualified(exec_id: str, call: str) -> str:
     """A call's id that is unique across executions; also its idempotency key."""
     return f"{exec_id}/{call}"

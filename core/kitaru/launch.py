@@ -2,14 +2,17 @@
 
 Each way is one transaction that checks the status, makes the move and takes the lease. It runs
 where the flow's code is loaded already, so an import that fails has changed nothing.
+What is slow, like reading settings, is done before it; an idempotency key is recorded in it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,27 +29,72 @@ from kitaru.store import (
     due,
     executions,
     journal,
+    keys,
     leases,
     logs,
     stacks,
     waits,
 )
 from kitaru.store.executions import NewExecution, Row
+from kitaru.store.keys import Key
 from kitaru.store.logs import LogRecord
 from kitaru.version import VERSION
 
 
-def start(store: Store, flow: FlowDefinition, arguments: Mapping[str, Any]) -> Lease:
+class Repeated(Exception):
+    """No error: a request with this key was carried out before, and this is its execution."""
+
+    def __init__(self, exec_id: str) -> None:
+        super().__init__(exec_id)
+        self.exec_id = exec_id
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A start, with all that takes time done before the write lock is taken."""
+
+    flow: FlowDefinition
+    inputs: bytes
+    named: settings.Named
+    spec: dict[str, Any]
+
+
+def start(
+    store: Store, flow: FlowDefinition, arguments: Mapping[str, Any], *, key: Key | None = None
+) -> Lease:
     """Record a new execution and take its lease.
 
     Raises:
         KitaruSerializationError: an input cannot be recorded.
-        KitaruUsageError: a setting cannot be right.
+        KitaruUsageError: a setting cannot be right, or the key was used for another request.
         KitaruStateError: the stack does not exist.
+        Repeated: the key was used for this request.
     """
-    data = encoded(flow, arguments)
+    prepared = prepare(flow, encoded(flow, arguments))
+    with once(store, key) as conn:
+        lease = create(conn, prepared)
+        keys.record(conn, key, action="run", execution=lease.execution)
+    return lease
+
+
+@contextlib.contextmanager
+def once(store: Store, key: Key | None) -> Iterator[Transaction]:
+    """A transaction that is not begun a second time with the same key."""
     with store.write() as conn:
-        return create(conn, flow, data)
+        refuse_repeated(conn, key)
+        yield conn
+
+
+def refuse_repeated(conn: Transaction, key: Key | None) -> None:
+    """Go on only where the key is unused.
+
+    Raises:
+        KitaruUsageError: it was used for another request.
+        Repeated: it was used for this request.
+    """
+    exec_id = keys.find(conn, key)
+    if exec_id is not None:
+        raise Repeated(exec_id)
 
 
 def encoded(flow: FlowDefinition, arguments: Mapping[str, Any]) -> bytes:
@@ -58,6 +106,16 @@ def encoded(flow: FlowDefinition, arguments: Mapping[str, Any]) -> bytes:
     return codec.encode(dict(arguments), types=inputs.types(flow.fn), path="inputs")
 
 
+def prepare(flow: FlowDefinition, data: bytes) -> Prepared:
+    """What a start with these inputs needs besides the store.
+
+    Raises:
+        KitaruUsageError: a setting cannot be right.
+    """
+    named = settings.named(flow_name=flow.name, flow=flow.options, run=flow.run_options)
+    return Prepared(flow, data, named, _spec(flow))
+
+
 def start_replay(
     store: Store,
     flow: FlowDefinition,
@@ -66,17 +124,20 @@ def start_replay(
     from_: str,
     overrides: Mapping[str, bytes],
     flow_inputs: Mapping[str, Any],
+    key: Key | None = None,
 ) -> Lease:
     """Record a new execution that reuses another's record, and take its lease."""
     types = inputs.types(flow.fn)
     with store.snapshot() as conn:
+        refuse_repeated(conn, key)  # the original may be under way again since it was replayed
         row, plan = plan_replay(conn, exec_id, from_=from_, overrides=overrides)
     recorded, _ = _recorded(store, flow, row.exec_id)
     kept = codec.decode(recorded, types=types, path="inputs")
     arguments = inputs.rebind(flow.fn, kept, flow_inputs, name=flow.name)
-    data = encoded(flow, arguments)
-    with store.write() as conn:
-        lease = create(conn, flow, data, original_exec_id=row.exec_id, plan=plan.dump())
+    prepared = prepare(flow, encoded(flow, arguments))
+    with once(store, key) as conn:
+        lease = create(conn, prepared, original_exec_id=row.exec_id, plan=plan.dump())
+        keys.record(conn, key, action="replay", execution=lease.execution)
         journal.copy_calls(
             conn, source=row.id, target=lease.execution, first=1, before=plan.copied_before
         )
@@ -161,15 +222,19 @@ def _can_go_on(conn: Transaction, child: Row) -> bool:
     return child.status is not ExecutionStatus.WAITING or obstacle(conn, child) is None
 
 
-def retry(store: Store, flow: FlowDefinition, exec_id: str) -> Lease:
+def retry(store: Store, flow: FlowDefinition, exec_id: str, *, key: Key | None = None) -> Lease:
     """Take a failed execution; the calls that made it fail run again.
 
     Raises:
         KitaruStateError: it has not failed.
+        KitaruUsageError: the key was used for another request.
+        Repeated: the key was used for this request.
     """
     check_drivable(store, flow, exec_id)
-    with store.write() as conn:
-        return take_failed(conn, flow, exec_id)
+    with once(store, key) as conn:
+        lease = take_failed(conn, flow, exec_id)
+        keys.record(conn, key, action="retry", execution=lease.execution)
+    return lease
 
 
 def take_failed(conn: Transaction, flow: FlowDefinition, exec_id: str) -> Lease:
@@ -229,8 +294,9 @@ def _changed(spec: Mapping[str, Any], flow: FlowDefinition) -> str | None:
 
 def check_drivable(store: Store, flow: FlowDefinition, exec_id: str) -> None:
     """Fail before a lease is taken where driving would."""
-    data, _ = _recorded(store, flow, exec_id)
+    data, spec = _recorded(store, flow, exec_id)
     _arguments(flow, data)
+    _changed(spec, flow)  # reads the flow's source, once: not under the write lock
     with store.snapshot() as conn:
         row = executions.find(conn, exec_id)
         journal.load(conn, row.id, exec_id=row.exec_id)
@@ -247,21 +313,19 @@ def input_line(exec_id: str, wait: str) -> str:
     return f"kitaru executions input {exec_id} --wait {wait} --value '…'"
 
 
-def create(conn: Transaction, flow: FlowDefinition, data: bytes, **linked: Any) -> Lease:
+def create(conn: Transaction, prepared: Prepared, **linked: Any) -> Lease:
     """Record a new execution with its inputs, and take its lease; `linked` says to what."""
-    active = stacks.active(stacks.load(conn)).name
-    options = settings.resolve(
-        active_stack=active, flow_name=flow.name, flow=flow.options, run=flow.run_options
-    )
-    stack = stacks.find(conn, options.stack.value, source=options.stack.source).name
+    flow, known = prepared.flow, stacks.load(conn)
+    options = settings.settle(prepared.named, active_stack=stacks.active(known).name)
+    stack = stacks.choose(known, options.stack.value, source=options.stack.source).name
     new = NewExecution(
         exec_id=ids.new_execution_id(),
         flow_id=flow.flow_id,
         flow_name=flow.name,
-        inputs=data,
+        inputs=prepared.inputs,
         tags=flow.tags,
         stack_name=stack,
-        spec=_spec(flow, options),
+        spec=prepared.spec | _settled(options),
         **linked,
     )
     execution = executions.create(conn, new)
@@ -271,8 +335,18 @@ def create(conn: Transaction, flow: FlowDefinition, data: bytes, **linked: Any) 
     return _lease(conn, row, verb="Started")
 
 
-def _spec(flow: FlowDefinition, options: settings.Settings) -> dict[str, Any]:
-    """What is fixed when an execution starts."""
+def _settled(options: settings.Settings) -> dict[str, Any]:
+    """What is fixed of the options when an execution starts."""
+    return {
+        "retries": options.retries.value,
+        "cache": options.cache.value,
+        "stack": options.stack.value,
+        "sources": {name: setting["source"] for name, setting in options.to_dict().items()},
+    }
+
+
+def _spec(flow: FlowDefinition) -> dict[str, Any]:
+    """What is fixed besides when an execution starts."""
     target = flow.target
     return {
         "target": target.target,
@@ -280,10 +354,6 @@ def _spec(flow: FlowDefinition, options: settings.Settings) -> dict[str, Any]:
         "problem": target.problem,
         "cwd": str(Path.cwd()),
         "source_digest": target.source_digest,
-        "retries": options.retries.value,
-        "cache": options.cache.value,
-        "stack": options.stack.value,
-        "sources": {name: setting["source"] for name, setting in options.to_dict().items()},
         "timeout": flow.timeout,
         "tags": list(flow.tags),
         "python_version": platform.python_version(),

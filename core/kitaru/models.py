@@ -294,6 +294,12 @@ class Execution(Model):
     pending_waits: tuple[PendingWait, ...] = ()
     llm_usage_summary: dict[str, Any] | None = None
     _client: Actions | None = field(default=None, repr=False, compare=False)
+    _repeated: bool = field(default=False, repr=False, compare=False)
+
+    @property
+    def repeated(self) -> bool:
+        """Whether the call that gave this found its idempotency key used, and started nothing."""
+        return self._repeated
 
     def _actions(self) -> Actions:
         if self._client is None:

@@ -39,13 +39,19 @@ class ChildRun:
         self._store = store
         self._flow = flow
         self._data = data
+        self._prepared: launch.Prepared | None = None
         self._lease: Lease | None = None
         self._callback: Callable[[], None] | None = None
         self.handle: FlowHandle[Any] | None = None
 
+    def prepare(self) -> None:
+        """Do what `create` needs and takes time, before the write lock is taken."""
+        self._prepared = launch.prepare(self._flow, self._data)
+
     def create(self, conn: Transaction, parent_exec_id: str) -> str:
         """Record the child and take its lease."""
-        self._lease = launch.create(conn, self._flow, self._data, parent_exec_id=parent_exec_id)
+        assert self._prepared is not None
+        self._lease = launch.create(conn, self._prepared, parent_exec_id=parent_exec_id)
         return self._lease.exec_id
 
     def drive(self) -> None:

@@ -25,6 +25,7 @@ from kitaru.errors import KitaruError
 from kitaru.heart import heart
 from kitaru.runtime import Driver
 from kitaru.store import Lease, Store, open_store
+from kitaru.store.keys import Key
 
 
 def main() -> int:
@@ -47,6 +48,9 @@ def main() -> int:
         late.cancel()
         lease = _take(store, flow, request)
         driver = launch.driver(store, flow, lease)
+    except launch.Repeated as done:
+        _answer(answer_to, {"exec_id": done.exec_id, "repeated": True})
+        return 0
     except KitaruError as exc:
         _answer(answer_to, {"error": type(exc).__name__, "message": str(exc)})
         return 1
@@ -72,8 +76,9 @@ def main() -> int:
 def _load(request: dict[str, Any]) -> FlowDefinition:
     runner = os.getpid()
     try:
-        flow: FlowDefinition = targets.load(request["target"], root=request.get("root")).definition
-        return flow
+        flow = targets.load(request["target"], root=request.get("root"))
+        definition: FlowDefinition = flow.with_options(stack=request.get("stack")).definition
+        return definition
     finally:
         if os.getpid() != runner:  # a child the import forked: the answer is not its to give
             os._exit(1)
@@ -81,13 +86,15 @@ def _load(request: dict[str, Any]) -> FlowDefinition:
 
 def _take(store: Store, flow: FlowDefinition, request: dict[str, Any]) -> Lease:
     action = request["action"]
+    key = Key(**request["key"]) if request.get("key") else None
     if action == "run":
-        return launch.start(store, flow, inputs.bind_json(flow.fn, request["args"], name=flow.name))
+        arguments = inputs.bind_json(flow.fn, request["args"], name=flow.name)
+        return launch.start(store, flow, arguments, key=key)
     exec_id = request["exec_id"]
     if action == "resume":
         return launch.resume(store, flow, exec_id)
     if action == "retry":
-        return launch.retry(store, flow, exec_id)
+        return launch.retry(store, flow, exec_id, key=key)
     return launch.start_replay(
         store,
         flow,
@@ -95,6 +102,7 @@ def _take(store: Store, flow: FlowDefinition, request: dict[str, Any]) -> Lease:
         from_=request["from_"],
         overrides={key: text.encode() for key, text in request["overrides"].items()},
         flow_inputs=inputs.from_json(flow.fn, request["flow_inputs"]),
+        key=key,
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from kitaru import config
 from kitaru.errors import KitaruUsageError
@@ -51,6 +51,10 @@ class Settings(Model):
     retries: Setting[int]
     cache: Setting[bool]
     stack: Setting[str]
+
+
+#: The settings that somebody names.
+Named: TypeAlias = Mapping[str, Setting[Any]]
 
 
 class Unset(Enum):
@@ -140,17 +144,33 @@ def resolve(
         >>> found.cache
         Setting(value=False, source='default')
     """
-    found: dict[str, Setting[Any]] = {
+    return settle(named(flow_name=flow_name, flow=flow, run=run), active_stack=active_stack)
+
+
+def named(
+    *,
+    flow_name: str | None = None,
+    flow: Mapping[str, Any] = _NOTHING,
+    run: Mapping[str, Any] = _NOTHING,
+) -> Named:
+    """The part of `resolve` that reads files and needs no store: what is named anywhere."""
+    return (
+        _project()
+        | _environment()
+        | _from("configure()", _configured)
+        | _from(f"@flow {flow_name}", flow)
+        | _from("run", run)
+    )
+
+
+def settle(named: Named, *, active_stack: str) -> Settings:
+    """The rest of `resolve`: defaults where nothing is named."""
+    defaults: Named = {
         "retries": Setting(0, "default"),
         "cache": Setting(False, "default"),
         "stack": Setting(active_stack, "active stack"),
     }
-    found |= _project()
-    found |= _environment()
-    found |= _from("configure()", _configured)
-    found |= _from(f"@flow {flow_name}", flow)
-    found |= _from("run", run)
-    return Settings(**found)
+    return Settings(**{**defaults, **named})
 
 
 def _from(owner: str, values: Mapping[str, Any]) -> dict[str, Setting[Any]]:

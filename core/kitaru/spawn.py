@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,8 +22,16 @@ from kitaru.errors import ERROR_TYPES, KitaruBackendError, KitaruRuntimeError, K
 _LAST_WORDS_SECONDS = 1.0
 
 
-def spawn(request: dict[str, Any], *, cwd: str | None, home: config.Home) -> str:
-    """Start a runner and return the id of the execution it drives.
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The execution that a runner drives, or that an earlier request with the same key got."""
+
+    exec_id: str
+    repeated: bool
+
+
+def spawn(request: dict[str, Any], *, cwd: str | None, home: config.Home) -> Answer:
+    """Start a runner and hear what it drives.
 
     Args:
         request: what `kitaru.runner` is to do, as JSON data.
@@ -58,7 +67,7 @@ def spawn(request: dict[str, Any], *, cwd: str | None, home: config.Home) -> str
     # Reaped by a thread: a dead runner must not linger as a zombie that looks alive.
     threading.Thread(target=process.wait, name="kitaru-reaper", daemon=True).start()
     if "exec_id" in answer:
-        return str(answer["exec_id"])
+        return Answer(str(answer["exec_id"]), repeated="repeated" in answer)
     cls = ERROR_TYPES.get(answer["error"], KitaruRuntimeError)
     raise cls(answer["message"])
 

@@ -20,6 +20,21 @@ def test_run_starts_a_flow_and_returns(cli):
     assert done.result == "draft from notes about cats!"
 
 
+def test_an_idempotency_key_makes_a_command_act_once(cli):
+    once = ("--idempotency-key", "once")
+    run = ("executions", "run", f"{FLOWS}:pipeline", "--args", '{"topic": "cats"}', *once)
+    started = cli.json(*run).document
+    exec_id = started["item"]["exec_id"]
+    assert started["repeated"] is False
+    cli.until(exec_id, "completed")
+    assert cli.good(*run) == f"Already started execution: {exec_id}\n  Status: completed\n"
+    assert cli.json(*run).document["repeated"] is True
+    for other in (("retry", exec_id), ("replay", exec_id, "--from", "draft")):
+        refused = cli.json("executions", *other, *once)
+        assert (refused.code, refused.error["type"]) == (1, "KitaruUsageError")
+        assert f"a run, which gave execution {exec_id}" in refused.error["message"]
+
+
 @pytest.mark.parametrize(
     ("target", "args"),
     [

@@ -137,9 +137,10 @@ def test_another_store_is_named_by_its_home(home: Path, tmp_path: Path):
 
 def test_a_run_that_names_an_unknown_stack_is_told_which_setting_does(home: Path):
     with open_store(config.find_home()).snapshot() as conn:
-        assert stacks.find(conn, "local", source="run") == LOCAL
-        with pytest.raises(KitaruStateError) as caught:
-            stacks.find(conn, "nope", source="KITARU_STACK")
+        known = stacks.load(conn)
+    assert stacks.choose(known, "local", source="run") == LOCAL
+    with pytest.raises(KitaruStateError) as caught:
+        stacks.choose(known, "nope", source="KITARU_STACK")
     assert str(caught.value) == (
         "Stack 'nope' not found. The name comes from: KITARU_STACK. Stacks: local; "
         "create it with `kitaru stack create nope`."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import anyio
 import pytest
 
 import kitaru
-from kitaru import KitaruClient, checkpoint, flow
+from kitaru import KitaruClient, KitaruStateError, checkpoint, flow
 from tests.drives import again, answer, error_of, get, left
 from tests.support import query, until
 
@@ -217,3 +218,55 @@ def test_children_are_awaited_and_a_cancelled_wait_for_one_leaves_it_running(hom
 
     assert parent.run().wait(20) == [None, 1, 2]
     assert query(home, "SELECT count(*) FROM executions") == [(3,)]
+
+
+@flow
+async def tasks(names: list[str]) -> list[object]:
+    """Asks each of the names in a task of its own; one that starts with "body" in the body."""
+
+    async def branch(name: str) -> object:
+        return await kitaru.wait(name=name, schema=str)
+
+    asking = [
+        kitaru.wait(name=name.removeprefix("body "), schema=str)
+        if name.startswith("body ")
+        else asyncio.create_task(branch(name))
+        for name in names
+    ]
+    return await asyncio.gather(*asking)
+
+
+def test_the_plain_name_will_do_for_the_only_open_wait_of_that_name_in_a_task():
+    executions = KitaruClient().executions
+    handle = tasks.run(["ok", "go"])
+    until(lambda: asked(handle) == ["go#2.1", "ok#1.1"], "both are asked")
+    executions.input(handle.exec_id, wait="go", value="went")
+    executions.input(handle.exec_id, wait="ok", value="done")
+    assert handle.wait(20) == ["done", "went"]
+
+    handle = tasks.run(["ok"])
+    until(lambda: asked(handle), "it is asked")
+    assert executions.abort_wait(handle.exec_id, wait="ok").status == "cancelled"
+
+
+def test_a_plain_name_that_several_tasks_ask_is_refused_with_their_waits():
+    executions = KitaruClient().executions
+    handle = tasks.run(["ok", "ok"])
+    until(lambda: asked(handle) == ["ok#1.1", "ok#2.1"], "both are asked")
+    for act in (executions.abort_wait, partial(executions.input, value="x")):
+        with pytest.raises(KitaruStateError, match=r"several tasks.*: ok#1\.1, ok#2\.1\."):
+            act(handle.exec_id, wait="ok")
+    executions.input(handle.exec_id, wait="ok#1.1", value="x")
+    executions.input(handle.exec_id, wait="ok", value="y")
+    assert handle.wait(20) == ["x", "y"]
+
+
+def test_a_second_answer_to_the_body_s_wait_is_none_to_a_task_s_of_that_name():
+    executions = KitaruClient().executions
+    handle = tasks.run(["ok", "body ok"])
+    until(lambda: asked(handle) == ["ok", "ok#1.1"], "both are asked")
+    executions.input(handle.exec_id, wait="ok", value="body")
+    with pytest.raises(KitaruStateError, match=r"no open wait 'ok'. Open: ok#1\.1"):
+        executions.input(handle.exec_id, wait="ok", value="again")
+    executions.input(handle.exec_id, wait="ok#1.1", value="task")
+    assert handle.wait(20) == ["task", "body"]

@@ -14,7 +14,7 @@ import pytest
 from kitaru import KitaruClient, checkpoint, config, context, exits, flow, heart, launch, worker
 from kitaru import store as stores
 from kitaru.errors import KitaruBackendError, KitaruStateError
-from kitaru.store import Store, open_store
+from kitaru.store import Store, open_store, schema
 from tests import flows, isolated
 from tests.support import query, until
 
@@ -137,7 +137,7 @@ def test_a_store_that_a_newer_program_upgrades_meanwhile_is_not_written_any_more
     query(home, "PRAGMA user_version=99")
     with pytest.raises(KitaruBackendError, match="changed to schema 99"):
         flows.chain.run(1)
-    query(home, "PRAGMA user_version=2")
+    query(home, f"PRAGMA user_version={schema.SCHEMA_VERSION}")
     assert KitaruClient().executions.list() == []
 
 

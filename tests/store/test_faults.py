@@ -176,6 +176,7 @@ def test_random_damage_never_changes_a_value(tmp_path: Path) -> None:
 # Everything is imported before the program becomes a user who may not read its files.
 AS_NOBODY = f"""
 import os
+import tomllib  # what settings import only when there is a pyproject.toml
 import urllib.parse  # what pathlib imports only when it makes a URI
 from kitaru import KitaruClient, KitaruError
 from tests import flows

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from kitaru import KitaruBackendError, KitaruClient, config
-from kitaru.store import open_store
+from kitaru.store import open_store, schema
 from tests import drives, support
 
-OLD = {1: Path(__file__).parent.parent / "data" / "store-v1.db"}
+DATA = Path(__file__).parent.parent / "data"
 COMPLETED, FAILED = "kr-zdxt5qxeefy3ca4z", "kr-rsyg5d5h0vn1dw7r"
 WAITING, REPLAYED = "kr-48dfgz8d9hg2tezp", "kr-638e4tdvwxh35yx4"
 
 
-@pytest.fixture(params=OLD)
+@pytest.fixture(params=range(1, schema.SCHEMA_VERSION))
 def old(home: Path, request: pytest.FixtureRequest) -> Path:
     """A home with an old store, whose flows are found in this project."""
-    shutil.copy(OLD[request.param], home / "kitaru.db")
+    shutil.copy(DATA / f"store-v{request.param}.db", home / "kitaru.db")
     for rowid, text in support.query(home, "SELECT id, spec FROM executions"):
         spec = json.loads(text) | {"root": str(support.ROOT), "cwd": str(support.ROOT)}
         sql = "UPDATE executions SET spec = ? WHERE id = ?"
@@ -57,23 +57,22 @@ def test_its_executions_are_answered_resumed_retried_and_replayed(
     executions.input(WAITING, wait="approve", value=True)
     again = {
         executions.resume(WAITING).exec_id: "notes about cats",
-        executions.retry(FAILED).exec_id: "notes about catsmended",
+        executions.retry(FAILED, idempotency_key="once").exec_id: "notes about catsmended",
         executions.replay(COMPLETED, "draft").exec_id: "draft from notes about dogs",
     }
 
     for exec_id, result in again.items():
         drives.left(exec_id)
         assert executions.get(exec_id).result == result
+    assert executions.retry(FAILED, idempotency_key="once").repeated
     for exec_id in (WAITING, FAILED):
         calls = executions.get(exec_id).checkpoints
         assert [len(call.attempts) for call in calls if call.call_id == "research"] == [1]
 
 
 def test_an_upgrade_that_fails_leaves_the_old_store(old: Path, monkeypatch: pytest.MonkeyPatch):
-    from kitaru.store import schema
-
     before = support.dump(old)
-    monkeypatch.setattr(schema, "_V2", schema._V2 + "INSERT INTO nowhere VALUES (1);\n")
+    monkeypatch.setattr(schema, "_V3", schema._V3 + "INSERT INTO nowhere VALUES (1);\n")
     with pytest.raises(KitaruBackendError):
         open_store(config.find_home())
     assert support.dump(old) == before

@@ -76,19 +76,28 @@ def _only_wait(client: KitaruClient, exec_id: str) -> str:
     raise KitaruStateError(f"Execution {found.exec_id} has no open wait: {reason}")
 
 
+_key = click.option(
+    "--idempotency-key",
+    metavar="KEY",
+    help="Act only once with this key: given again, it shows what it started.",
+)
+
+
 @click.command("run", cls=Command)
 @click.argument("target")
 @click.option(
     "--args", type=json_object, metavar="JSON", help="The flow's inputs, as a JSON object."
 )
-def run(target: str, args: dict[str, Any] | None) -> Answer:
+@_key
+def run(target: str, args: dict[str, Any] | None, idempotency_key: str | None) -> Answer:
     """Start a flow, named as module:flow or path/to/file.py:flow.
 
     \b
     Example:
       kitaru executions run agent.py:agent --args '{"topic": "dogs"}'
     """
-    return _outcome("Started execution", open_client().executions.run(target, args))
+    found = open_client().executions.run(target, args, idempotency_key=idempotency_key)
+    return _begun("Started", found)
 
 
 @click.command("resume", cls=Command)
@@ -105,14 +114,16 @@ def resume(exec_id: str) -> Answer:
 
 @click.command("retry", cls=Command)
 @click.argument("exec_id", metavar="ID")
-def retry(exec_id: str) -> Answer:
+@_key
+def retry(exec_id: str, idempotency_key: str | None) -> Answer:
     """Run a failed execution again from where it failed.
 
     \b
     Example:
       kitaru executions retry kr-4f1c
     """
-    return _outcome("Retried execution", open_client().executions.retry(exec_id))
+    found = open_client().executions.retry(exec_id, idempotency_key=idempotency_key)
+    return _begun("Retried", found)
 
 
 @click.command("replay", cls=Command)
@@ -129,12 +140,14 @@ def retry(exec_id: str) -> Answer:
     metavar="JSON",
     help='Results to replace, as a JSON object {"checkpoint.NAME": value}.',
 )
+@_key
 def replay(
     *,
     exec_id: str,
     from_: str,
     args: dict[str, Any] | None,
     overrides: dict[str, Any] | None,
+    idempotency_key: str | None,
 ) -> Answer:
     """Start a new execution that reuses the record of one up to a checkpoint.
 
@@ -143,9 +156,13 @@ def replay(
       kitaru executions replay kr-4f1c --from draft --overrides '{"checkpoint.draft": "New"}'
     """
     found = open_client().executions.replay_with(
-        exec_id, from_=from_, overrides=overrides, flow_inputs=args
+        exec_id,
+        from_=from_,
+        overrides=overrides,
+        flow_inputs=args,
+        idempotency_key=idempotency_key,
     )
-    return _outcome("Replayed execution", found)
+    return _begun("Replayed", found)
 
 
 @click.command("cancel", cls=Command)
@@ -161,6 +178,11 @@ def cancel(exec_id: str) -> Answer:
     # A driven execution still runs, until its driver has seen the request.
     did = "Cancelled execution" if found.status == "cancelled" else "Cancelling execution"
     return _outcome(did, found)
+
+
+def _begun(did: str, found: Execution) -> Answer:
+    said = f"Already {did.lower()}" if found.repeated else did
+    return _outcome(f"{said} execution", found, repeated=found.repeated)
 
 
 def _outcome(did: str, found: Execution, **more: bool) -> Answer:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
-from kitaru import answers, codec, config, launch, spawn
+from kitaru import answers, codec, config, ids, launch, spawn
 from kitaru import replay as plans
 from kitaru.client.artifacts import Artifacts
 from kitaru.errors import KitaruNotFoundError, KitaruStateError, KitaruUsageError
@@ -16,8 +17,9 @@ from kitaru.models import (
     PendingWait,
     move,
 )
-from kitaru.store import Store, Transaction, executions, journal, waits
+from kitaru.store import Store, Transaction, executions, journal, keys, waits
 from kitaru.store.executions import Row
+from kitaru.store.keys import Key
 
 
 class Steering(ABC):
@@ -39,7 +41,8 @@ class Steering(ABC):
 
         Args:
             exec_id: full id or unique prefix.
-            wait: the wait's name or id.
+            wait: the wait's name or id. Of one made inside a task (`approve#2.1`) the plain name
+                will do while only one such wait is open.
             value: the answer, as JSON data or as the schema's type.
 
         Raises:
@@ -97,16 +100,26 @@ class Steering(ABC):
             row = launch.check_resume(conn, exec_id)
         return self._spawn("resume", row)
 
-    def retry(self, exec_id: str) -> Execution:
+    def retry(self, exec_id: str, *, idempotency_key: str | None = None) -> Execution:
         """Run a failed execution again from where it failed, in a runner process.
+
+        Args:
+            exec_id: full id or unique prefix.
+            idempotency_key: as in `run`; a repetition returns the execution as it stands now.
 
         Raises:
             KitaruStateError: it has not failed.
-            KitaruUsageError: its flow cannot be imported; the execution is as it was.
+            KitaruUsageError: its flow cannot be imported, or the key cannot be right or was used
+                for another request; the execution is as it was.
         """
         with self._open().snapshot() as conn:
-            row = launch.check_retry(conn, exec_id)
-        return self._spawn("retry", row)
+            row = executions.find(conn, exec_id)
+            key = keys.of(idempotency_key, {"action": "retry", "exec_id": row.exec_id})
+            if (earlier := keys.find(conn, key)) is None:
+                launch.check_retry(conn, row.exec_id)
+        if earlier is not None:
+            return self._repeated(earlier)
+        return self._spawn("retry", row, key=key)
 
     def replay(
         self,
@@ -116,6 +129,8 @@ class Steering(ABC):
         **flow_inputs: Any,
     ) -> Execution:
         """Start a new execution that reuses this one's record up to `from_`, in a runner process.
+
+        Every other keyword is a flow input: `replay_with` is the one with an idempotency key.
 
         Args:
             exec_id: full id or unique prefix.
@@ -137,18 +152,45 @@ class Steering(ABC):
         from_: str,
         overrides: Mapping[str, Any] | None = None,
         flow_inputs: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
     ) -> Execution:
-        """Like `replay`, with the flow inputs in a mapping, where any name can stand."""
+        """Like `replay`, with the flow inputs in a mapping, where any name can stand.
+
+        Args:
+            exec_id: full id or unique prefix.
+            from_: the checkpoint (name or call id) from which calls run again.
+            overrides: as in `replay`.
+            flow_inputs: inputs to replace; they reach only code that runs again.
+            idempotency_key: as in `run`.
+
+        Raises:
+            KitaruStateError: it is running, or a selector fits no call or several.
+            KitaruUsageError: an input, an override's key or the idempotency key cannot be right,
+                or that was used for another request.
+        """
         flow_inputs = dict(flow_inputs or {})
         encoded = plans.encoded(overrides)
         codec.encode(flow_inputs, path="flow_inputs")
+        texts = {name: data.decode() for name, data in encoded.items()}
+        request = {"from_": from_, "flow_inputs": flow_inputs}
+        meant = {"action": "replay", "overrides": dict(overrides or {}), **request}
         with self._open().snapshot() as conn:
-            row, _ = launch.plan_replay(conn, exec_id, from_=from_, overrides=encoded)
-        texts = {key: data.decode() for key, data in encoded.items()}
-        return self._spawn("replay", row, from_=from_, overrides=texts, flow_inputs=flow_inputs)
+            row = executions.find(conn, exec_id)
+            key = keys.of(idempotency_key, {"exec_id": row.exec_id, **meant})
+            if (earlier := keys.find(conn, key)) is None:
+                launch.plan_replay(conn, row.exec_id, from_=from_, overrides=encoded)
+        if earlier is not None:
+            return self._repeated(earlier)
+        return self._spawn("replay", row, key=key, overrides=texts, **request)
 
     def run(
-        self, target: str, args: Mapping[str, Any] | None = None, *, root: str | None = None
+        self,
+        target: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        root: str | None = None,
+        stack: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Execution:
         """Start an execution of a flow in a runner process.
 
@@ -156,15 +198,36 @@ class Steering(ABC):
             target: `module:flow` or `path/to/file.py:flow`.
             args: the flow's inputs as JSON data.
             root: the folder the target starts from; the working directory by default.
+            stack: the stack to run on.
+            idempotency_key: 1 to 200 printable characters. Only the first call with a key starts
+                anything; the same call again returns that execution, with `repeated` true.
 
         Raises:
-            KitaruUsageError: the target names no flow, or the inputs do not fit it.
+            KitaruUsageError: the target names no flow, the inputs do not fit it, or the key cannot
+                be right or was used for another request.
+            KitaruStateError: the stack does not exist.
         """
         folder = os.path.abspath(root or os.getcwd())
-        request = {"action": "run", "target": target, "root": folder, "args": dict(args or {})}
-        return self.get(spawn.spawn(request, cwd=folder, home=self._home))
+        request: dict[str, Any] = {"action": "run", "target": target, "root": folder}
+        request |= {"args": dict(args or {}), "stack": stack}
+        key = keys.of(idempotency_key, request)
+        with self._open().snapshot() as conn:
+            earlier = keys.find(conn, key)
+        if earlier is not None:
+            return self._repeated(earlier)
+        return self._start(request, cwd=folder, key=key)
 
-    def _spawn(self, action: str, row: Row, **request: Any) -> Execution:
+    def _repeated(self, exec_id: str) -> Execution:
+        return replace(self.get(exec_id), _repeated=True)
+
+    def _start(self, request: dict[str, Any], *, cwd: str | None, key: Key | None) -> Execution:
+        if key is not None:
+            request["key"] = asdict(key)
+        answer = spawn.spawn(request, cwd=cwd, home=self._home)
+        # Another process may have been quicker with the same key.
+        return self._repeated(answer.exec_id) if answer.repeated else self.get(answer.exec_id)
+
+    def _spawn(self, action: str, row: Row, *, key: Key | None = None, **request: Any) -> Execution:
         with self._open().snapshot() as conn:
             spec = executions.drive_data(conn, row.id)["spec"]
         if spec["target"] is None:
@@ -173,8 +236,8 @@ class Steering(ABC):
                 f"{spec['problem']}. The execution is as it was."
             )
         request |= {"action": action, "exec_id": row.exec_id}
-        request |= {key: spec[key] for key in ("target", "root")}
-        return self.get(spawn.spawn(request, cwd=spec["cwd"], home=self._home))
+        request |= {name: spec[name] for name in ("target", "root")}
+        return self._start(request, cwd=spec["cwd"], key=key)
 
 
 def _pending(conn: Transaction, row: Row, wait: str, *, action: str) -> tuple[int, PendingWait]:
@@ -194,5 +257,14 @@ def _pending(conn: Transaction, row: Row, wait: str, *, action: str) -> tuple[in
         raise KitaruStateError(f"Execution {row.exec_id} has no open wait: {reason}")
     names = ", ".join(each.name for _, each in asked)
     made = [call.call_id for call in journal.load(conn, row.id, exec_id=row.exec_id)]
+    in_tasks = [(seq, each) for seq, each in asked if ids.is_of_task(each.name, name=wait)]
+    # Not where the flow's body has asked it too: a second answer to that is no answer to these.
+    if in_tasks and wait not in made:
+        if len(in_tasks) == 1:
+            return in_tasks[0]
+        several = ", ".join(each.name for _, each in in_tasks)
+        raise KitaruStateError(
+            f"Execution {row.exec_id} asks {wait!r} in several tasks. Name one of them: {several}."
+        )
     error = KitaruStateError if wait.rpartition("/")[2] in made else KitaruNotFoundError
     raise error(f"Execution {row.exec_id} has no open wait {wait!r}. Open: {names}.")

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Collection
 
 from kitaru import config
-from kitaru.store import artifacts, due, executions, journal, leases, logs, stacks, waits
+from kitaru.store import artifacts, due, executions, journal, keys, leases, logs, stacks, waits
 from kitaru.store.connection import Database
 from kitaru.store.leases import Lease
 
@@ -26,6 +26,7 @@ __all__ = [
     "due",
     "executions",
     "journal",
+    "keys",
     "leases",
     "logs",
     "open_store",

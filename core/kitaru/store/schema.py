@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import sqlite_utils
 
 APPLICATION_ID = 0x4B495452  # "KITR"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _V1 = """
 CREATE TABLE executions (
@@ -164,6 +164,17 @@ CREATE TABLE stacks (
 );
 """
 
+#: Idempotency keys.
+_V3 = """
+CREATE TABLE idempotency_keys (
+    key TEXT PRIMARY KEY,
+    digest TEXT NOT NULL,
+    action TEXT NOT NULL,
+    execution INTEGER NOT NULL REFERENCES executions (id),
+    created_at INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
 
 def check(conn: sqlite3.Connection, path: Path) -> int:
     """The schema version of a file; refuses files that are not ours or newer than this program."""
@@ -234,6 +245,10 @@ def _migrate(conn: sqlite3.Connection) -> None:
     @migrations(name="v2")
     def v2(db: sqlite_utils.Database) -> None:
         _run(db, _V2)
+
+    @migrations(name="v3")
+    def v3(db: sqlite_utils.Database) -> None:
+        _run(db, _V3)
 
     migrations.apply(sqlite_utils.Database(conn, execute_plugins=False))
 

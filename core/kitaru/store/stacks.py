@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from kitaru import clock, config
 from kitaru.errors import KitaruStateError
@@ -34,18 +34,26 @@ def active(stacks: Iterable[StackInfo]) -> StackInfo:
     return next(stack for stack in stacks if stack.is_active)
 
 
-def find(conn: sqlite3.Connection, name: str, *, source: str | None = None) -> StackInfo:
+def find(conn: sqlite3.Connection, name: str) -> StackInfo:
     """The stack with this name.
 
+    Raises:
+        KitaruStateError: there is none.
+    """
+    return choose(load(conn), name)
+
+
+def choose(stacks: Sequence[StackInfo], name: str, *, source: str | None = None) -> StackInfo:
+    """The one with this name.
+
     Args:
-        conn: a transaction.
+        stacks: all there are.
         name: the stack.
         source: the setting that names it, for the error.
 
     Raises:
         KitaruStateError: there is none.
     """
-    stacks = load(conn)
     for stack in stacks:
         if stack.name == name:
             return stack
