@@ -1,0 +1,1 @@
+"""The official conformance suite and the inspector, run against `kitaru-mcp`."""
