@@ -78,14 +78,17 @@ class Demo:
         return text if result.structured_content is None else result.structured_content
 
     async def until(self, exec_id: str, status: str) -> dict[str, Any]:
-        """The execution, once it has a status; it is asked for again and again."""
+        """The execution, once it has a status; the server tells when something happens."""
         with anyio.move_on_after(SECONDS):
             while True:
-                found: dict[str, Any] = await self.call("kitaru_executions_get", exec_id=exec_id)
-                if found["status"] == status:
+                seen = await self.call("kitaru_executions_wait", exec_id=exec_id)
+                if seen["status"] == status:
+                    full = {"exec_id": exec_id, "detail": "full"}
+                    found: dict[str, Any] = await self.call("kitaru_executions_get", **full)
                     return found
-                failure = found["failure"]
+                failure = seen.get("failure")
                 expect(failure is None, f"{exec_id} failed: {failure and failure['message']}")
+                # An answer that nobody has taken up yet, or a runner that is about to start.
                 await anyio.sleep(0.05)
         raise Deviation(f"{exec_id} is not {status} after {SECONDS} seconds.")
 
@@ -152,12 +155,15 @@ class Demo:
         lines = logs.splitlines()
         say("get_execution_logs", f"{len(lines)} lines; the first: {lines[0].split(' ', 2)[-1]}")
         listed = await self.call("kitaru_artifacts_list", exec_id=exec_id)
-        names = Counter(item["name"].partition("#")[0] for item in listed["items"])
+        ids = [item["artifact_id"] for item in listed["items"]]
+        names = Counter(re.sub(r"#\d+$", "", each).rpartition("/")[2] for each in ids)
         say("kitaru_artifacts_list", ", ".join(f"{n} {name}" for name, n in names.items()))
-        (saved,) = (item for item in listed["items"] if item["name"] == "release_notes_draft")
-        draft = await self.call("kitaru_artifacts_get", artifact_id=saved["artifact_id"])
+        (saved,) = (each for each in ids if each.endswith("/release_notes_draft"))
+        draft = await self.call("kitaru_artifacts_get", artifact_id=saved, limit=18000)
         say("kitaru_artifacts_get", f"the draft: {draft['value'].splitlines()[0]}")
-        ranked = await self.call("kitaru_artifacts_get", artifact_id=f"{exec_id}/rank_changes")
+        ranked = await self.call(
+            "kitaru_artifacts_get", artifact_id=f"{exec_id}/rank_changes", limit=18000
+        )
         section: dict[str, Any] = ranked["value"]
         return section
 
@@ -171,6 +177,7 @@ class Demo:
             from_="draft_notes",
             overrides={"checkpoint.rank_changes#1": section | {"changes": [change]}},
             flow_inputs={"output": str(other)},
+            confirm=True,
         )
         new_id = replayed["execution"]["exec_id"]
         expect(replayed["available"] and new_id != exec_id, f"No new execution: {replayed}")

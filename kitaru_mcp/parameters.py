@@ -21,6 +21,9 @@ from kitaru.errors import KitaruUsageError
 
 Kind = Literal["text", "integer", "boolean", "texts", "object", "json"]
 
+#: The longest text where any JSON may stand.
+MAX_TEXT = 1_000_000
+
 _KINDS: dict[Any, Kind] = {
     str: "text",
     int: "integer",
@@ -35,7 +38,8 @@ _SCHEMAS: dict[Kind, dict[str, Any]] = {
     "boolean": {"type": "boolean"},
     "texts": {"type": "array", "items": {"type": "string"}},
     "object": {"type": "object"},
-    "json": {},
+    # Of any type; a schema without a keyword is what some clients stumble over.
+    "json": {"maxLength": MAX_TEXT},
 }
 _WANTED: dict[Kind, str] = {
     "text": "text",
@@ -80,14 +84,18 @@ class Parameter:
             KitaruUsageError: it is of another type, out of range, or none of the choices.
         """
         if self.kind == "json":
+            if isinstance(value, str) and len(value) > MAX_TEXT:
+                self._refuse(value, f"at most {MAX_TEXT} characters")
             return value
         found = _readers[self.kind](value)
         if found is None:
             self._refuse(value, _WANTED[self.kind])
         if self.kind == "text" and not found.strip():
             self._refuse(value, "text that is not empty")
-        if self.choices and found not in self.choices:
-            self._refuse(value, f"one of {', '.join(self.choices)}")
+        if self.choices:
+            found = {choice.lower(): choice for choice in self.choices}.get(found.strip().lower())
+            if found is None:
+                self._refuse(value, f"one of {', '.join(self.choices)}")
         if self.range is not None and not self.range.least <= found <= self.range.most:
             self._refuse(value, f"from {self.range.least} to {self.range.most}")
         return found
@@ -131,7 +139,6 @@ def schema_of(parameters: Sequence[Parameter]) -> dict[str, Any]:
         "type": "object",
         "properties": {parameter.name: parameter.schema() for parameter in parameters},
         **({"required": required} if required else {}),
-        "additionalProperties": False,
     }
 
 

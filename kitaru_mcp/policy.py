@@ -7,18 +7,23 @@ names a flow shows in the runner that imports it.
 
 from __future__ import annotations
 
+import difflib
 import importlib.machinery
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kitaru.errors import KitaruError, KitaruUsageError
 
+if TYPE_CHECKING:
+    from kitaru_mcp.registry import Tool
+
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _MAX_TARGET = 1000
-_ROOTS = "the flow roots (kitaru_status lists them)"
+_ROOTS = "the flow roots (kitaru_status lists them; --flow-root adds one)"
 
 
 class NotAllowed(KitaruError):
@@ -118,14 +123,53 @@ class Policy:
 def resolve_roots(folders: Sequence[str]) -> tuple[Path, ...]:
     """The allowed roots with links followed; the working directory when none is named.
 
+    Some clients start servers in the topmost folder. That is no choice of anybody's, and would
+    allow every file there is, so it has to be named to be a root.
+
     Raises:
         KitaruUsageError: one is not a folder.
     """
     roots = tuple(Path(folder).expanduser().resolve() for folder in folders or ["."])
+    if not folders and roots[0] == Path(roots[0].anchor):
+        return ()
     for folder, root in zip(folders, roots, strict=False):
         if not root.is_dir():
             raise KitaruUsageError(f"--flow-root {folder!r} is not a folder.")
     return roots
+
+
+def offered_of(
+    tools: Sequence[Tool], policy: Policy, *, only: str | None, without: str | None
+) -> frozenset[str]:
+    """The names of the tools a server offers.
+
+    Args:
+        tools: all there are.
+        policy: the server's rights.
+        only: names with commas between them; None for all.
+        without: names to leave out.
+
+    Raises:
+        KitaruUsageError: a name is no tool's, or none is left.
+    """
+    known = [tool.name for tool in tools]
+    allowed = {tool.name for tool in tools if tool.effect.read_only or not policy.read_only}
+    chosen = _named("--tools", only, known) if only is not None else {*known}
+    offered = frozenset(allowed & chosen - _named("--exclude-tools", without or "", known))
+    if not offered:
+        raise KitaruUsageError("No tool is left to offer; name others, or leave out an option.")
+    return offered
+
+
+def _named(option: str, text: str, known: Sequence[str]) -> set[str]:
+    names = {name.strip() for name in text.split(",") if name.strip()}
+    for name in sorted(names.difference(known)):
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise KitaruUsageError(
+            f"{option}: there is no tool {name[:60]!r}.{hint} There are: {', '.join(known)}."
+        )
+    return names
 
 
 def _files_of_import(root: Path, parts: Sequence[str]) -> Iterator[Path | None]:
@@ -183,10 +227,7 @@ def _is_taken(place: str, root: Path) -> bool:
 
 
 def _outside(place: str) -> NotAllowed:
-    return NotAllowed(
-        f"{place[:80]!r} is not under {_ROOTS}, so this server may not run it. "
-        "Its option --flow-root allows one more folder."
-    )
+    return NotAllowed(f"{place[:80]!r} is not under {_ROOTS}, so this server may not run it.")
 
 
 def _real_file(path: Path) -> Path | None:

@@ -9,36 +9,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
+
+from mcp.types import CallToolResult
 
 from kitaru_mcp.parameters import Parameter, parameters_of, schema_of
-from kitaru_mcp.policy import Policy
 
-if TYPE_CHECKING:
-    from kitaru.client import KitaruClient
-
-Result: TypeAlias = dict[str, Any] | str
+#: Data (shown in both channels), text, or a reply made by the tool itself.
+Result: TypeAlias = dict[str, Any] | str | CallToolResult
 ToolFunction: TypeAlias = Callable[..., Result] | Callable[..., Awaitable[Result]]
-
-
-class Desk:
-    """What every tool works with: the client of one store, and the server's rights.
-
-    The client is made when it is first needed, so that the server's first answer is not kept
-    waiting for the store's code.
-    """
-
-    def __init__(self, *, home: str | None, policy: Policy) -> None:
-        self._home = home
-        self.policy = policy
-
-    @cached_property
-    def client(self) -> KitaruClient:
-        """The store's client."""
-        from kitaru.client import KitaruClient
-
-        return KitaruClient(home=self._home)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,37 +33,68 @@ class Effect:
 READS = Effect(read_only=True, idempotent=True)
 #: Flow code goes on, and flow code may do anything.
 RUNS_CODE = Effect(read_only=False, open_world=True)
+RUNS_CODE_AGAIN = Effect(read_only=False, destructive=True, open_world=True)
 DESTROYS = Effect(read_only=False, destructive=True, idempotent=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """One tool; `narrow` tells a client whose reply was shortened how to ask for less.
+    """One tool.
 
     A plain function runs in a worker thread, a coroutine function on the event loop.
+
+    Args:
+        name: its name, the same for every client.
+        description: what it does, for models.
+        fn: `fn(call, *, …)`.
+        parameters: its arguments.
+        effect: its annotations.
+        hint: words that a search for tools should find it by.
+        narrow: tells a client whose reply was shortened how to ask for less.
+        always_load: whether clients that load tools when they are searched should load it at once.
     """
 
     name: str
-    title: str
     description: str
     fn: ToolFunction
     parameters: tuple[Parameter, ...]
     effect: Effect
+    hint: str
     narrow: str
+    always_load: bool
 
     @property
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of its arguments."""
         return schema_of(self.parameters)
 
+    @property
+    def is_async(self) -> bool:
+        """Whether its function is a coroutine function."""
+        return inspect.iscoroutinefunction(self.fn)
+
 
 def tool(
-    name: str, effect: Effect, *, title: str, narrow: str = ""
+    name: str,
+    effect: Effect,
+    *,
+    hint: str,
+    narrow: str = "",
+    always_load: bool = False,
 ) -> Callable[[ToolFunction], Tool]:
-    """Make a tool of a function `fn(desk, *, …)`."""
+    """Make a tool of a function `fn(call, *, …)`; the arguments are those of `Tool`."""
 
     def made(fn: ToolFunction) -> Tool:
         description = " ".join((inspect.getdoc(fn) or "").split())
-        return Tool(name, title, description, fn, parameters_of(fn), effect, narrow)
+        return Tool(
+            name,
+            description,
+            fn,
+            parameters_of(fn),
+            effect,
+            hint=hint,
+            narrow=narrow,
+            always_load=always_load,
+        )
 
     return made

@@ -13,7 +13,9 @@ from typing import Any
 from mcp.types import CallToolResult, TextContent
 
 from kitaru import errors
+from kitaru_mcp.desk import NotConfirmed
 from kitaru_mcp.policy import NotAllowed
+from kitaru_mcp.registry import Result
 
 #: Clients cut at about 50,000 characters, some in the middle, and say little about it.
 MAX_CHARACTERS = 40_000
@@ -23,6 +25,7 @@ _ERROR_TAIL = 120
 #: The first class that fits gives the code word.
 _CODES: tuple[tuple[type[errors.KitaruError], str], ...] = (
     (NotAllowed, "not_allowed"),
+    (NotConfirmed, "not_confirmed"),
     (errors.KitaruNotFoundError, "not_found"),
     (errors.KitaruStateError, "invalid_state"),
     (errors.KitaruUsageError, "bad_argument"),
@@ -35,8 +38,10 @@ _CODES: tuple[tuple[type[errors.KitaruError], str], ...] = (
 _CLIPS = ((8000, 200), (2000, 100), (500, 40), (200, 15), (80, 5))
 
 
-def reply(result: dict[str, Any] | str, *, narrow: str) -> CallToolResult:
+def reply(result: Result, *, narrow: str) -> CallToolResult:
     """A tool's result for the client; `narrow` says how to ask for less of it."""
+    if isinstance(result, CallToolResult):
+        return result
     if isinstance(result, str):
         return _text(cut_lines(result, narrow=narrow))
     data, text = fitting(result, narrow=narrow)
@@ -45,19 +50,29 @@ def reply(result: dict[str, Any] | str, *, narrow: str) -> CallToolResult:
 
 def refusal(error: errors.KitaruError) -> CallToolResult:
     """An error for the client, with its code word first."""
+    return _text(refusal_text(error), is_error=True)
+
+
+def refusal_text(error: errors.KitaruError) -> str:
+    """The text of an error, with its code word first."""
     from kitaru import render
 
     code = next((code for cls, code in _CODES if isinstance(error, cls)), "internal")
-    return failure(code, render.safe_text(" ".join(str(error).split())))
+    return _short(code, render.safe_text(" ".join(str(error).split())))
 
 
 def failure(code: str, message: str) -> CallToolResult:
-    """A tool error of at most `MAX_ERROR` characters; a longer one loses its middle."""
+    """A tool error that did not come from Kitaru."""
+    return _text(_short(code, message), is_error=True)
+
+
+def _short(code: str, message: str) -> str:
+    """An error of at most `MAX_ERROR` characters; a longer one loses its middle."""
     text = f"{code}: {message}"
-    if len(text) > MAX_ERROR:
-        head = MAX_ERROR - _ERROR_TAIL - 3
-        text = f"{text[:head]} … {text[-_ERROR_TAIL:]}"
-    return _text(text, is_error=True)
+    if len(text) <= MAX_ERROR:
+        return text
+    head = MAX_ERROR - _ERROR_TAIL - 3
+    return f"{text[:head]} … {text[-_ERROR_TAIL:]}"
 
 
 def _text(text: str, *, is_error: bool = False) -> CallToolResult:
@@ -67,6 +82,15 @@ def _text(text: str, *, is_error: bool = False) -> CallToolResult:
 def compact(data: Any) -> str:
     """JSON without spaces."""
     return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+
+def last_lines(text: str) -> str:
+    """The last lines of a text, as many as a reply may hold."""
+    if len(text) <= MAX_CHARACTERS:
+        return text
+    start = len(text) - MAX_CHARACTERS + 200
+    shown = text[text.find("\n", start) + 1 :] if "\n" in text[start:] else text[start:]
+    return f"… {len(text) - len(shown)} characters before are not shown.\n{shown}"
 
 
 def cut_lines(text: str, *, narrow: str) -> str:

@@ -1,128 +1,92 @@
-"""Serving on stdin and stdout: who may use them, and when the process ends.
+"""Standard input and output as lines of one client.
 
 Standard output carries protocol messages only; what else is written there goes to standard error,
-and children find standard input empty. The process ends when its input ends (answers under way
-get a moment), on SIGINT and on SIGTERM, idle or busy. Runners it started go on.
+and children find standard input empty. However busy the tools are, lines come and go.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
-import queue
-import signal
-import sys
-import threading
-from collections.abc import Callable
-from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+import select
+from collections.abc import AsyncIterator
 
-if TYPE_CHECKING:
-    from kitaru_mcp.app import KitaruServer
+import anyio
+import anyio.to_thread
 
-#: How long answers under way may take after the input has ended.
-DRAIN_SECONDS = 1.0
-#: How long an orderly end may take before the process ends without it.
-GRACE_SECONDS = 0.3
-_LOOK_SECONDS = 0.01
+#: The longest line a client may send; arguments of a tool are far below.
+MAX_LINE_BYTES = 16 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
+#: A pipe that can be written at all takes this much without blocking.
+_SAFE_BYTES = getattr(select, "PIPE_BUF", 0)
 
 
-class ClientInput(io.RawIOBase):
-    """Standard input as the SDK reads it.
+class Wire:
+    """The lines of one client. Takes both standard streams for itself, for good."""
 
-    A thread of its own does the reading, so that the input can also be ended from here: a read
-    that blocks never keeps the process. By the time the SDK asks for what follows a message, it
-    has taken that message, so only answers under way are left when the end is reached.
+    def __init__(self) -> None:
+        self._in = _claim(0, os.open(os.devnull, os.O_RDONLY))
+        self._out = _claim(1, os.dup(2))
+        # Threads of its own, which no tool can take.
+        self._reading, self._writing = anyio.CapacityLimiter(1), anyio.CapacityLimiter(1)
+        self._turn = anyio.Lock()
+        self._unwritten: list[bytes] = []
 
-    Args:
-        is_busy: whether answers are under way.
-    """
+    async def lines(self) -> AsyncIterator[bytes | None]:
+        """Each line that comes in, until the input ends; None for one that is too long."""
+        rest, is_skipping = b"", False
+        while chunk := await self._read():
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                if not is_skipping and line.strip():
+                    yield line
+                is_skipping = False
+            if len(rest) > MAX_LINE_BYTES:
+                if not is_skipping:
+                    yield None
+                rest, is_skipping = b"", True
+        if rest.strip() and not is_skipping:
+            yield rest
 
-    def __init__(self, is_busy: Callable[[], bool]) -> None:
-        self._is_busy = is_busy
-        self._chunks: queue.Queue[bytes] = queue.Queue(maxsize=16)
-        self._rest = b""
-        self._ended = threading.Event()
-        private = os.dup(0)
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        os.close(null)
-        threading.Thread(target=self._pump, args=(private,), name="stdin", daemon=True).start()
+    async def _read(self) -> bytes:
+        try:
+            return await anyio.to_thread.run_sync(
+                os.read, self._in, _CHUNK_BYTES, abandon_on_cancel=True, limiter=self._reading
+            )
+        except OSError:  # a terminal that went away ends like any input
+            return b""
 
-    def _pump(self, fd: int) -> None:
-        chunk = b"."
-        while chunk:
-            try:
-                chunk = os.read(fd, _CHUNK_BYTES)
-            except OSError:  # a terminal that went away ends like any input
-                chunk = b""
-            self._chunks.put(chunk)
+    async def write(self, line: bytes) -> None:
+        """Write a line; returns when the client's end of the pipe has it.
 
-    def readable(self) -> bool:
-        """It is there to be read."""
-        return True
+        A client that does not read makes its writers wait, and nobody else.
+        """
+        self._unwritten.append(line + b"\n")
+        async with self._turn:  # whose turn comes writes for all who wait
+            data = b"".join(self._unwritten)
+            self._unwritten.clear()
+            if data and not self._written_at_once(data):
+                await anyio.to_thread.run_sync(_write, self._out, data, limiter=self._writing)
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Fill a buffer with what has come; 0 at the end."""
-        if not self._rest and not self._ended.is_set():
-            self._rest = self._chunks.get()
-            if not self._rest:
-                self._drain()
-        if self._ended.is_set():
-            return 0
-        size = min(len(buffer), len(self._rest))
-        buffer[:size] = self._rest[:size]
-        self._rest = self._rest[size:]
-        return size
-
-    def end(self) -> None:
-        """End the input now; safe in a signal handler."""
-        self._ended.set()
-        with contextlib.suppress(queue.Full):
-            self._chunks.put_nowait(b"")
-
-    def _drain(self) -> None:
-        quiet = 0
-        for _ in range(int(DRAIN_SECONDS / _LOOK_SECONDS)):
-            # Two quiet looks: a message or an answer may be on its way between two tasks.
-            quiet = 0 if self._is_busy() else quiet + 1
-            if quiet > 2 or self._ended.wait(_LOOK_SECONDS):
-                break
-        self._ended.set()
-        _end_within(GRACE_SECONDS)
+    def _written_at_once(self, data: bytes) -> bool:
+        if len(data) > _SAFE_BYTES:
+            return False
+        _, is_free, _ = select.select([], [self._out], [], 0)
+        if is_free:
+            _write(self._out, data)
+        return bool(is_free)
 
 
-def serve(server: KitaruServer) -> None:
-    """Serve until the input ends or a signal comes."""
-    import anyio
-
-    source = ClientInput(is_busy=lambda: server.calls > 0)
-    sys.stdin = io.TextIOWrapper(io.BufferedReader(source), encoding="utf-8")
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        _end_within(GRACE_SECONDS)
-        source.end()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    anyio.run(server.run_stdio_async)
+def _claim(fd: int, instead: int) -> int:
+    """A private copy of a standard stream, whose own number now leads elsewhere."""
+    private = os.dup(fd)
+    os.dup2(instead, fd)
+    os.close(instead)
+    return private
 
 
-def end_at_once_on_signals() -> None:
-    """Until the server serves, a signal ends the process without a word."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: os._exit(0))
-
-
-def _end_within(seconds: float) -> None:
-    timer = threading.Timer(seconds, os._exit, args=(0,))
-    timer.daemon = True
-    timer.start()
-
-
-def leave(code: int) -> NoReturn:
-    """End the process now, whatever its threads are doing."""
-    sys.stderr.flush()
-    os._exit(code)
+def _write(fd: int, data: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError):  # the client is gone; the end of the input follows
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]

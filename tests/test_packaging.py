@@ -20,8 +20,6 @@ from kitaru_mcp.tools import TOOLS
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = (ROOT / "requirements.lock").read_text()
 SKILL = ROOT / "plugin" / "skills" / "kitaru" / "SKILL.md"
-#: Tools that the skill names before the server has them.
-COMING_TOOLS = {"kitaru_executions_wait", "kitaru_stacks_list"}
 
 
 def build(source: Path, folder: Path, *targets: str) -> None:
@@ -191,8 +189,7 @@ def test_the_skill_has_the_frontmatter_that_skills_need():
 def test_the_skill_names_every_tool_and_no_other():
     tools = {tool.name for tool in TOOLS}
     named = {*re.findall(r"\b(?:kitaru_|get_)\w+", SKILL.read_text())}
-    assert not COMING_TOOLS & tools, "the server has it now; take it off the list"
-    assert named - COMING_TOOLS == tools
+    assert named == tools
 
 
 def test_the_skill_says_what_no_tool_does():

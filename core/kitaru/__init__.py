@@ -39,6 +39,7 @@ _PUBLIC = {
     "logs": ("log",),
     "models": (
         "ArtifactRef",
+        "ArtifactView",
         "CallStatus",
         "CheckpointAttempt",
         "CheckpointCall",
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
     from kitaru.handle import FlowHandle as FlowHandle
     from kitaru.logs import log as log
     from kitaru.models import ArtifactRef as ArtifactRef
+    from kitaru.models import ArtifactView as ArtifactView
     from kitaru.models import CallStatus as CallStatus
     from kitaru.models import CheckpointAttempt as CheckpointAttempt
     from kitaru.models import CheckpointCall as CheckpointCall

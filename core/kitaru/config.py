@@ -78,6 +78,15 @@ INPUTS_SHOWN = 300
 #: Listings.
 DEFAULT_PAGE = 20
 MAX_PAGE = 200
+ENDED_PAGE = 50
+#: Lines and artifacts of one execution may be asked for in larger pieces.
+MAX_ROWS = 1_000_000
+#: Of a recorded value: characters shown at a time, and bytes of one that is shown at all, of
+#: which an image's may be sent.
+VIEW_CHARACTERS = 20_000
+MAX_VIEW_CHARACTERS = 1_000_000
+MAX_VIEW_BYTES = 16 * 1024 * 1024
+MAX_IMAGE_BYTES = 1024 * 1024
 
 #: How environment variables say yes and no, in any letter case.
 YES = ("1", "true", "t", "yes", "y", "on")

@@ -6,12 +6,14 @@ tests read the life cycle of an execution from `MOVES` and nowhere else.
 
 from __future__ import annotations
 
+import binascii
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, StrEnum
-from typing import Any, Generic, Protocol, TypeVar
+from functools import cache
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from kitaru.errors import FailureOrigin, KitaruStateError, KitaruUsageError
 
@@ -97,14 +99,21 @@ def parse_status(value: str | ExecutionStatus) -> ExecutionStatus:
         ) from None
 
 
+_PLAIN = (str, int, float, bool)
+
+
 def to_json(value: Any) -> Any:
     """A model's field as plain JSON data."""
+    if value is None or type(value) in _PLAIN:
+        return value
     if isinstance(value, Model):
         return value.to_dict()
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, bytes):
+        return binascii.b2a_base64(value, newline=False).decode()
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -117,13 +126,23 @@ class Model:
 
     __slots__ = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """The model as JSON-ready data; times are ISO 8601 with a zone."""
+    def to_dict(self, *, without: Collection[str] = ()) -> dict[str, Any]:
+        """The model as JSON-ready data; times are ISO 8601 with a zone, bytes are base64.
+
+        Args:
+            without: fields to leave out.
+        """
         return {
-            f.name: to_json(getattr(self, f.name))
-            for f in dataclasses.fields(self)  # type: ignore[arg-type]
-            if not f.name.startswith("_")
+            name: to_json(getattr(self, name))
+            for name in _public_fields(type(self))  # type: ignore[arg-type]
+            if name not in without
         }
+
+
+@cache
+def _public_fields(model: type[Any]) -> tuple[str, ...]:
+    fields = dataclasses.fields(model)
+    return tuple(field.name for field in fields if not field.name.startswith("_"))
 
 
 class Page(list[T], Generic[T]):
@@ -187,6 +206,28 @@ class ArtifactRef(Model):
         return self._load(self.artifact_id, as_type, allow_pickle)
 
 
+ViewFormat = Literal["json", "text", "image", "pickle", "binary"]
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactView(Model):
+    """A piece of an artifact's value, as it may be shown: secrets masked, controls escaped.
+
+    `text` are the characters from the asked offset on, of `total`; `next_offset` asks for the
+    next piece, `None` at the end. `data` are the bytes of an image. `note` says how to get what is
+    not shown.
+    """
+
+    artifact: ArtifactRef
+    format: ViewFormat
+    mime_type: str
+    text: str | None = None
+    total: int = 0
+    next_offset: int | None = None
+    data: bytes | None = field(default=None, repr=False)
+    note: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class CheckpointAttempt(Model):
     """One try of a checkpoint."""
@@ -217,6 +258,10 @@ class CheckpointCall(Model):
     attempts: tuple[CheckpointAttempt, ...]
     artifacts: tuple[ArtifactRef, ...] = ()
     llm_usage_records: tuple[dict[str, Any], ...] = ()
+
+
+#: Levels of lines from the least on; a line of any other level counts as INFO.
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 @dataclass(frozen=True, slots=True)

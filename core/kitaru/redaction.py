@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Any
 
 MASK = "[redacted]"
@@ -17,6 +18,8 @@ _SECRET_KEY = re.compile(
     re.IGNORECASE,
 )
 _COUNTS = re.compile(r"(^|_)tokens(_v1)?$", re.IGNORECASE)
+#: Longer keys are not remembered.
+_SHORT_KEY = 100
 _KEPT_CONTROLS = "\n\t"
 #: Controls, bidi controls and zero-width characters change what a reader sees without showing
 #: themselves; lone surrogates and private characters show nothing that all readers share.
@@ -53,8 +56,14 @@ def shown_value(value: Any, *, hidden: bool = False, masks: bool = True) -> Any:
 
 def is_secret(key: str, value: Any) -> bool:
     """Whether a key looks like that of a secret value; a count of tokens is none."""
-    is_count = _COUNTS.search(key) and isinstance(value, (int, float))
-    return bool(_SECRET_KEY.search(key)) and not is_count
+    named, counts = _read_key(key) if len(key) <= _SHORT_KEY else _read_key.__wrapped__(key)
+    return named and not (counts and isinstance(value, (int, float)))
+
+
+@lru_cache(maxsize=4096)
+def _read_key(key: str) -> tuple[bool, bool]:
+    """Whether a key looks like a secret's, and like that of a count; the same keys come often."""
+    return bool(_SECRET_KEY.search(key)), bool(_COUNTS.search(key))
 
 
 def safe_text(text: str) -> str:

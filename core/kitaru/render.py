@@ -6,39 +6,45 @@ secrets are masked. Recorded values themselves are never changed.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
-from kitaru import codec
+from kitaru import clock, codec
 from kitaru.client import KitaruClient
-from kitaru.models import ArtifactRef, Execution, LogEntry
+from kitaru.models import ArtifactRef, ArtifactView, Execution, LogEntry
 from kitaru.redaction import safe_text, shown, shown_value
 
 __all__ = [
+    "age",
     "artifact",
     "artifact_value",
+    "artifact_view",
     "full",
     "log_entry",
     "log_line",
     "safe_text",
     "shown",
+    "shown_value",
+    "span",
     "summary",
 ]
 
 
+#: What a summary leaves out.
+_LARGE = (
+    "inputs",
+    "result",
+    "frozen_execution_spec",
+    "checkpoints",
+    "artifacts",
+    "children",
+    "pending_waits",
+)
+
+
 def summary(execution: Execution) -> dict[str, Any]:
     """An execution as an item of a list."""
-    data = execution.to_dict()
-    for key in (
-        "inputs",
-        "result",
-        "frozen_execution_spec",
-        "checkpoints",
-        "artifacts",
-        "children",
-        "pending_waits",
-    ):
-        del data[key]
-    return _execution(data)
+    return _execution(execution.to_dict(without=_LARGE))
 
 
 def full(execution: Execution) -> dict[str, Any]:
@@ -66,9 +72,18 @@ def artifact(ref: ArtifactRef) -> dict[str, Any]:
 
 
 def artifact_value(client: KitaruClient, ref: ArtifactRef) -> dict[str, Any]:
-    """An artifact with its value as JSON."""
-    value = codec.plain(client.artifacts.read(ref.artifact_id))
-    return shown({**ref.to_dict(), "value": value, "value_format": "json"})
+    """An artifact with its value as JSON; of a pickle, which is not read, its size."""
+    record = client.artifacts.read(ref.artifact_id)
+    is_pickle = codec.pickle_of(record, path=ref.artifact_id) is not None
+    form = "pickle" if is_pickle else "json"
+    return shown({**ref.to_dict(), "value": codec.plain(record), "value_format": form})
+
+
+def artifact_view(view: ArtifactView) -> dict[str, Any]:
+    """An artifact with a piece of its value; what does not apply is left out, as are raw bytes."""
+    piece = view.to_dict(without=("artifact", "data"))
+    told = {key: value for key, value in piece.items() if value is not None}
+    return {**artifact(view.artifact), **told}
 
 
 def log_entry(entry: LogEntry) -> dict[str, Any]:
@@ -80,3 +95,19 @@ def log_line(entry: LogEntry) -> str:
     """A captured line as text: time, level, checkpoint, message."""
     where = f" [{entry.checkpoint_name}]" if entry.checkpoint_name else ""
     return safe_text(f"{entry.timestamp.isoformat()} {entry.level}{where} {entry.message}")
+
+
+def age(moment: datetime) -> str:
+    """How long ago a time was, in its largest unit: `40s`, `3m`, `5h`, `12d`."""
+    return span((clock.from_us(clock.now_us()) - moment).total_seconds())
+
+
+def span(seconds: float) -> str:
+    """A length of time in its largest unit; below ten seconds with tenths."""
+    seconds = max(seconds, 0.0)
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{int(seconds)}s"

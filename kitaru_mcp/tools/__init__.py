@@ -5,19 +5,22 @@ from __future__ import annotations
 from kitaru_mcp.registry import Tool
 from kitaru_mcp.tools import artifacts, executions, steering
 from kitaru_mcp.tools.logs import execution_logs
-from kitaru_mcp.tools.status import status
+from kitaru_mcp.tools.status import stacks_list, status
+from kitaru_mcp.tools.waiting import wait
 
 TOOLS: tuple[Tool, ...] = (
-    status,
     executions.listing,
     executions.get,
     executions.latest,
     execution_logs,
     artifacts.listing,
     artifacts.get,
-    steering.run,
+    wait,
     steering.answer,
+    steering.run,
     steering.retry,
     steering.replay,
     steering.cancel,
+    stacks_list,
+    status,
 )

@@ -5,11 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-EXEC_ID = "The execution's id (kr-…) or a unique beginning of it."
-FLOW = "Only of the flow with this name or id."
-STACK = "Only on this stack."
+EXEC_ID = "Id, unique prefix, latest or latest:failed."
+FLOW = "Flow name or id."
+STACK = "Stack name."
+DETAIL = "Default concise."
+CURSOR = "next_cursor of the reply before."
+KEY = "Calls with the same key act once."
 
 Status = Literal["pending", "running", "waiting", "completed", "failed", "cancelled"]
+Detail = Literal["concise", "full"]
 
 
 def moment(name: str, text: str | None) -> datetime | None:

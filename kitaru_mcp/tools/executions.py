@@ -2,44 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from kitaru_mcp.desk import Call
 from kitaru_mcp.parameters import Between
-from kitaru_mcp.registry import READS, Desk, tool
+from kitaru_mcp.registry import READS, tool
 from kitaru_mcp.replies import MAX_CHARACTERS, compact
-from kitaru_mcp.tools.arguments import EXEC_ID, FLOW, STACK, Status, moment
+from kitaru_mcp.tools.arguments import (
+    CURSOR,
+    DETAIL,
+    EXEC_ID,
+    FLOW,
+    STACK,
+    Detail,
+    Status,
+    moment,
+)
 
-_MAX_ROWS = 100
+if TYPE_CHECKING:
+    from kitaru.models import Execution
+
+_MAX_ROWS = 200
+_NARROW = "kitaru_artifacts_get shows one value, get_execution_logs the logs."
 
 
 @tool(
     "kitaru_executions_list",
     READS,
-    title="List executions",
+    hint="runs history failed stuck waiting approvals",
     narrow="Give a smaller limit, or filter by flow, status or tags.",
+    always_load=True,
 )
 def listing(
-    desk: Desk,
+    call: Call,
     *,
     flow: Annotated[str | None, FLOW] = None,
-    status: Annotated[Status | None, "Only in this status."] = None,
+    status: Annotated[Status | None, "Status."] = None,
     stack: Annotated[str | None, STACK] = None,
-    tags: Annotated[list[str] | None, "Only with all of these tags."] = None,
-    limit: Annotated[
-        int, f"How many at most, 1-{_MAX_ROWS}; default 20.", Between(1, _MAX_ROWS)
-    ] = 20,
-    cursor: Annotated[str | None, "next_cursor of the page before."] = None,
-    since: Annotated[
-        str | None, "Only created at or after: ISO 8601 with zone, or an age like 24h, 7d."
-    ] = None,
-    until: Annotated[str | None, "Only created before: same forms as since."] = None,
+    tags: Annotated[list[str] | None, "All of these tags."] = None,
+    since: Annotated[str | None, "24h, 7d, or ISO 8601 with zone."] = None,
+    until: Annotated[str | None, "Like since."] = None,
+    limit: Annotated[int, f"1-{_MAX_ROWS}, default 20.", Between(1, _MAX_ROWS)] = 20,
+    cursor: Annotated[str | None, CURSOR] = None,
+    detail: Annotated[Detail, DETAIL] = "concise",
 ) -> dict[str, Any]:
-    """List executions, newest first: id, flow, status, times, and for waiting ones the question
-    (pending_wait). Use status="waiting" for what needs an answer, "failed" for what broke."""
-    from kitaru import render
-
+    """Executions, newest first, one short row each. status="waiting" finds what needs an answer,
+    "failed" what broke."""
     while True:
-        page = desk.client.executions.list(
+        page = call.client.executions.list(
             flow,
             status,
             stack,
@@ -50,9 +60,9 @@ def listing(
             until=moment("until", until),
         )
         result = {
-            "items": [render.summary(execution) for execution in page],
+            "items": [_row(execution, detail=detail) for execution in page],
             "count": len(page),
-            "next_cursor": page.next_cursor,
+            **({"next_cursor": page.next_cursor} if page.next_cursor else {}),
         }
         # A shorter page keeps the cursor right, which clipping could not.
         if limit == 1 or len(compact(result)) <= MAX_CHARACTERS:
@@ -60,34 +70,67 @@ def listing(
         limit = max(1, limit // 2)
 
 
+def _row(execution: Execution, *, detail: Detail) -> dict[str, Any]:
+    from kitaru import render
+    from kitaru_mcp import views
+
+    return render.summary(execution) if detail == "full" else views.row(execution)
+
+
 @tool(
     "kitaru_executions_get",
     READS,
-    title="Get an execution",
-    narrow="kitaru_artifacts_get shows one value, get_execution_logs the logs.",
+    hint="inspect run error traceback question result",
+    narrow=_NARROW,
+    always_load=True,
 )
-def get(desk: Desk, *, exec_id: Annotated[str, EXEC_ID]) -> dict[str, Any]:
-    """One execution in full: status, inputs, result, failure with traceback, pending wait with its
-    question and JSON schema, checkpoints with their attempts, and artifact ids."""
-    from kitaru import render
-
-    return render.full(desk.client.executions.get(exec_id))
+def get(
+    call: Call,
+    *,
+    exec_id: Annotated[str, EXEC_ID],
+    detail: Annotated[Detail, DETAIL] = "concise",
+) -> dict[str, Any]:
+    """One execution: status, inputs, result, failure, open questions with JSON schema, last
+    checkpoints. detail="full": every checkpoint, attempt and artifact."""
+    return shown(call, call.client.executions.get(exec_id), detail=detail)
 
 
 @tool(
     "kitaru_executions_latest",
     READS,
-    title="Get the latest execution",
-    narrow="kitaru_artifacts_get shows one value, get_execution_logs the logs.",
+    hint="newest last run",
+    narrow=_NARROW,
 )
 def latest(
-    desk: Desk,
+    call: Call,
     *,
     flow: Annotated[str | None, FLOW] = None,
-    status: Annotated[Status | None, "Only in this status."] = None,
+    status: Annotated[Status | None, "Status."] = None,
     stack: Annotated[str | None, STACK] = None,
 ) -> dict[str, Any]:
-    """The newest execution that fits the filters, in full as by kitaru_executions_get."""
-    from kitaru import render
+    """The newest execution that fits, as by kitaru_executions_get."""
+    return shown(call, call.client.executions.latest(flow, status, stack))
 
-    return render.full(desk.client.executions.latest(flow, status, stack))
+
+def shown(call: Call, execution: Execution, *, detail: Detail = "concise") -> dict[str, Any]:
+    """An execution as the tools show one."""
+    from kitaru import render
+    from kitaru_mcp import views
+
+    if detail == "full":
+        return render.full(execution)
+    data = views.overview(execution, offered=call.desk.offered)
+    if waits_unseen(execution):
+        executions, exec_id = call.client.executions, execution.exec_id
+        # In this order: a driver that ends between the two looks leaves the command behind.
+        obstacle = executions.obstacle(exec_id)
+        if obstacle is not None:
+            data["waits_for"] = render.safe_text(obstacle)
+        elif not executions.continues(exec_id):
+            data["next"] = [views.resume_line(exec_id)]
+    return data
+
+
+def waits_unseen(execution: Execution) -> bool:
+    """Whether it waits, but for no open question: answered already, asleep, or for a child."""
+    return execution.status == "waiting" and not execution.pending_waits

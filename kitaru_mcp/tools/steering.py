@@ -10,67 +10,67 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
-import anyio
-
-from kitaru.errors import KitaruUsageError, KitaruWaitValidationError
+from kitaru.errors import KitaruWaitValidationError
 from kitaru.models import move
+from kitaru_mcp.desk import Call
 from kitaru_mcp.parameters import Between
-from kitaru_mcp.registry import DESTROYS, RUNS_CODE, Desk, tool
-from kitaru_mcp.threads import in_start_thread, in_thread
-from kitaru_mcp.tools.arguments import EXEC_ID
+from kitaru_mcp.registry import DESTROYS, RUNS_CODE, RUNS_CODE_AGAIN, tool
+from kitaru_mcp.threads import in_changing_thread, in_start_thread, in_thread
+from kitaru_mcp.tools.arguments import EXEC_ID, KEY
+from kitaru_mcp.tools.executions import shown
+from kitaru_mcp.tools.waiting import MAX_SECONDS, settled
 
 if TYPE_CHECKING:
     from kitaru.models import Execution
 
-#: Clients give up on a call after 60 seconds.
-_MAX_WAIT_SECONDS = 50
-_FIRST_LOOK_SECONDS = 0.02
-_LAST_LOOK_SECONDS = 0.5
 
-
-@tool("kitaru_executions_run", RUNS_CODE, title="Run a flow")
+@tool("kitaru_executions_run", RUNS_CODE, hint="start launch execute")
 async def run(
-    desk: Desk,
+    call: Call,
     *,
-    target: Annotated[
-        str, "'path/to/file.py:flow' or 'module:flow', from a flow root of the server."
-    ],
+    target: Annotated[str, "path/to/file.py:flow or module:flow, under a flow root."],
     args: Annotated[dict[str, Any] | None, "The flow's inputs by name."] = None,
+    stack: Annotated[str | None, "The stack to run on."] = None,
     wait_seconds: Annotated[
         int,
-        f"Seconds to wait for it to finish or ask, 0-{_MAX_WAIT_SECONDS}; default 0.",
-        Between(0, _MAX_WAIT_SECONDS),
+        f"Wait for its end or question, 0-{MAX_SECONDS}, default 0.",
+        Between(0, MAX_SECONDS),
     ] = 0,
+    idempotency_key: Annotated[str | None, KEY] = None,
 ) -> dict[str, Any]:
-    """Start a flow in a process of its own, and return its execution at once, or when it has
-    finished, failed or asks a question, within wait_seconds. It goes on either way."""
-    allowed = desk.policy.target(target)
-    executions = desk.client.executions
-    start = partial(executions.run, allowed.target, args, root=allowed.root)
-    execution = await in_start_thread(start)
-    pause = _FIRST_LOOK_SECONDS
-    with anyio.move_on_after(wait_seconds):
-        while not _is_settled(execution):
-            await anyio.sleep(pause)
-            pause = min(pause * 1.5, _LAST_LOOK_SECONDS)
-            execution = await in_thread(partial(executions.get, execution.exec_id))
-    return _shown(execution)
+    """Start a flow in a process of its own, which goes on when this returns."""
+    allowed = call.desk.policy.target(target)
+    key = idempotency_key or call.tool_use_id
+    start = partial(
+        call.client.executions.run,
+        allowed.target,
+        args,
+        root=allowed.root,
+        stack=stack,
+        idempotency_key=key,
+    )
+    started = await in_start_thread(start)
+    execution = await settled(call, started, seconds=wait_seconds)
+    return await _acted(call, execution, repeated=started.repeated)
 
 
-@tool("kitaru_executions_input", RUNS_CODE, title="Answer a waiting execution")
+@tool(
+    "kitaru_executions_input",
+    RUNS_CODE,
+    hint="approve reject reply resume continue",
+)
 def answer(
-    desk: Desk,
+    call: Call,
     *,
     exec_id: Annotated[str, EXEC_ID],
-    wait: Annotated[str, "The name of the pending wait (pending_wait.name)."],
-    value: Annotated[
-        Any, "The answer: any JSON that fits pending_wait.schema; null for a plain go-ahead."
-    ] = None,
+    wait: Annotated[str, "The open question's name."],
+    value: Annotated[Any, "JSON that fits the question's schema; null for a go-ahead."] = None,
 ) -> dict[str, Any]:
-    """Answer the question an execution waits for. The answer is checked against the wait's schema
-    and accepted once. The reply says whether the execution continues by itself; if not, it has
-    the command that continues it."""
-    executions = desk.client.executions
+    """Answer an open question, once; checked against its schema. The reply says whether the
+    execution continues by itself, else the command that continues it."""
+    from kitaru_mcp import views
+
+    executions = call.client.executions
     try:
         executions.input(exec_id, wait=wait, value=value)
     except KitaruWaitValidationError:
@@ -82,90 +82,119 @@ def answer(
     # In this order: a driver that ends between the two looks is seen as finished, not as gone.
     driven = executions.continues(exec_id)
     execution = executions.get(exec_id)
-    line = f"kitaru executions resume {execution.exec_id}"
-    if execution.status.is_finished:
-        coming = "Nothing: it has ended."
-    elif driven:
-        coming = "It goes on by itself; kitaru_executions_get shows how far it is."
-    else:
-        coming = f"The answer is recorded, but no process drives this execution. Run: {line}"
     going_on = driven or execution.status.is_finished
-    return {"continues_by_itself": going_on, "next": coming, **_shown(execution)}
+    data = shown(call, execution)
+    if not going_on:
+        data["next"] = [views.resume_line(execution.exec_id)]
+    return {"continues_by_itself": going_on, "execution": data}
 
 
-@tool("kitaru_executions_retry", RUNS_CODE, title="Retry a failed execution")
-async def retry(desk: Desk, *, exec_id: Annotated[str, EXEC_ID]) -> dict[str, Any]:
-    """Run a failed execution again from where it failed, under the same id. Recorded checkpoints
-    are kept; the failed one runs again. Returns at once."""
-    found = await in_thread(partial(_allowed, desk, exec_id))
-    return _shown(await in_start_thread(partial(desk.client.executions.retry, found)))
-
-
-@tool("kitaru_executions_replay", RUNS_CODE, title="Replay an execution")
-async def replay(
-    desk: Desk,
+@tool(
+    "kitaru_executions_retry",
+    RUNS_CODE,
+    hint="rerun after fixing the code",
+)
+async def retry(
+    call: Call,
     *,
     exec_id: Annotated[str, EXEC_ID],
-    from_: Annotated[str, "The checkpoint (name or call id) from which calls run again."],
+    idempotency_key: Annotated[str | None, KEY] = None,
+) -> dict[str, Any]:
+    """Run a failed execution again from where it failed; what is recorded is kept. Returns at
+    once."""
+    found = await in_thread(partial(_allowed, call, exec_id))
+    key = idempotency_key or call.tool_use_id
+    start = partial(call.client.executions.retry, found.exec_id, idempotency_key=key)
+    execution = await in_start_thread(start)
+    return await _acted(call, execution, repeated=execution.repeated)
+
+
+@tool(
+    "kitaru_executions_replay",
+    RUNS_CODE_AGAIN,
+    hint="fork what-if change a value",
+)
+async def replay(
+    call: Call,
+    *,
+    exec_id: Annotated[str, EXEC_ID],
+    from_: Annotated[str, "Checkpoint (name or call id) from which calls run again."],
     overrides: Annotated[
-        dict[str, Any] | None,
-        'Results to replace: {"checkpoint.<name or call id>": value}.',
+        dict[str, Any] | None, 'Results to replace: {"checkpoint.<name>": value}.'
     ] = None,
-    flow_inputs: Annotated[
-        dict[str, Any] | None, "Flow inputs to replace; they reach only code that runs again."
-    ] = None,
+    flow_inputs: Annotated[dict[str, Any] | None, "Flow inputs to replace."] = None,
+    confirm: Annotated[bool, "true: calls may repeat their effects."] = False,
+    idempotency_key: Annotated[str | None, KEY] = None,
 ) -> dict[str, Any]:
     """Start a new execution that reuses this one's record up to a checkpoint and runs the rest
-    again. The original stays as it is. Returns at once."""
-    found = await in_thread(partial(_allowed, desk, exec_id))
+    again. Returns at once."""
+    found = await in_thread(partial(_allowed, call, exec_id))
+    move("replay", exec_id=found.exec_id, status=found.status)
+    await call.confirm(
+        f"Replay {_named(found)} from {from_[:80]!r}: that checkpoint and all after it run again, "
+        "with whatever they do outside.",
+        about=found.exec_id,
+        confirmed=confirm,
+    )
     start = partial(
-        desk.client.executions.replay_with,
-        found,
+        call.client.executions.replay_with,
+        found.exec_id,
         from_=from_,
         overrides=overrides,
         flow_inputs=flow_inputs,
+        idempotency_key=idempotency_key or call.tool_use_id,
     )
     execution = await in_start_thread(start)
-    return {"available": True, "operation": "replay", **_shown(execution)}
+    acted = await _acted(call, execution, repeated=execution.repeated)
+    return {"available": True, "operation": "replay", **acted}
 
 
-@tool("kitaru_executions_cancel", DESTROYS, title="Cancel an execution")
-def cancel(
-    desk: Desk,
+@tool(
+    "kitaru_executions_cancel",
+    DESTROYS,
+    hint="stop abort kill",
+)
+async def cancel(
+    call: Call,
     *,
     exec_id: Annotated[str, EXEC_ID],
-    confirm: Annotated[bool, "Must be true: a cancelled execution cannot continue."] = False,
+    confirm: Annotated[bool, "true: it cannot continue afterwards."] = False,
 ) -> dict[str, Any]:
     """Stop an execution for good: at once when it waits, else at its next checkpoint."""
-    executions = desk.client.executions
-    if not confirm:
-        execution = executions.get(exec_id)
-        move("cancel", exec_id=execution.exec_id, status=execution.status)
-        raise KitaruUsageError(
-            f"Nothing was cancelled: {execution.exec_id} ({execution.flow_name}) is "
-            f"{execution.status}, and cancelling cannot be undone. Call again with confirm=true."
-        )
-    return _shown(executions.cancel(exec_id))
+    executions = call.client.executions
+    found = await in_thread(partial(executions.summary, exec_id))
+    move("cancel", exec_id=found.exec_id, status=found.status)
+    await call.confirm(
+        f"Cancel {_named(found)}, which is {found.status}: it cannot continue afterwards.",
+        about=found.exec_id,
+        confirmed=confirm,
+    )
+    return await _acted(call, await in_changing_thread(partial(executions.cancel, found.exec_id)))
 
 
-def _allowed(desk: Desk, exec_id: str) -> str:
-    """The full id of an execution whose recorded code this server may run."""
-    execution = desk.client.executions.get(exec_id)
+def _allowed(call: Call, exec_id: str) -> Execution:
+    """An execution whose recorded code this server may run."""
+    execution = call.client.executions.summary(exec_id)
     spec = execution.frozen_execution_spec
     if spec["target"] is not None:  # without a target, the client says why it cannot go on
-        desk.policy.check_recorded(spec["target"], root=spec["root"])
-    return execution.exec_id
+        call.desk.policy.check_recorded(spec["target"], root=spec["root"])
+    return execution
 
 
-def _is_settled(execution: Execution) -> bool:
-    return execution.status not in ("pending", "running") or execution.stalled
-
-
-def _shown(execution: Execution) -> dict[str, Any]:
+def _named(execution: Execution) -> str:
     from kitaru import render
 
-    result = {"result": execution.result} if execution.status.is_successful else {}
-    return {"execution": {**render.summary(execution), **render.shown(result)}}
+    return f"{execution.exec_id} ({render.safe_text(execution.flow_name)[:60]})"
+
+
+async def _acted(call: Call, execution: Execution, *, repeated: bool = False) -> dict[str, Any]:
+    """The execution as it is after an action; `repeated` when a call before did it already."""
+
+    def reply() -> dict[str, Any]:
+        found = call.client.executions.get(execution.exec_id)
+        return {"execution": shown(call, found)} | ({"repeated": True} if repeated else {})
+
+    return await in_thread(reply)
 
 
 _NO_JSON = object()

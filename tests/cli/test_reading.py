@@ -156,6 +156,18 @@ def test_logs_are_the_lines_written_with_control_characters_escaped(cli):
     assert none == f"No log entries found for execution {exec_id}.\n"
 
 
+def test_logs_are_narrowed_by_level_text_and_to_the_last(cli):
+    exec_id = cli.waiting()
+    both = cli.good("executions", "logs", exec_id)
+    first, last = both.splitlines(keepends=True)
+    assert cli.good("executions", "logs", "latest", "--level", "info") == both
+    assert "No log entries" in cli.good("executions", "logs", exec_id, "--level", "WARNING")
+    assert cli.good("executions", "logs", exec_id, "--text", "BODY") == first
+    assert cli.good("executions", "logs", exec_id, "--tail", "1") == last
+    refused = cli("executions", "logs", exec_id, "--tail", "1", "--limit", "1")
+    assert (refused.code, "leave out limit" in refused.err) == (1, True)
+
+
 def test_artifacts_are_listed_and_shown(cli):
     exec_id = cli.completed(topic="dogs")
     text = cli.good("artifacts", "list", exec_id)

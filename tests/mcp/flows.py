@@ -7,8 +7,10 @@ flow waits for.
 from __future__ import annotations
 
 import os
+import struct
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import kitaru
@@ -62,6 +64,32 @@ def noisy() -> str:
         os.write(1, b"past Python\n")
     os.system("echo from a child; echo and to stderr >&2")
     return "quiet again"
+
+
+@checkpoint
+def draw() -> bytes:
+    head = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
+    parts = [(b"IHDR", head), (b"IDAT", zlib.compress(b"\0\0")), (b"IEND", b"")]
+    chunks = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@flow
+def drawing() -> int:
+    return len(draw())
+
+
+@flow
+def steps(count: int, gate: str) -> int:
+    for number in range(count):
+        draft(f"topic {number}")
+    _pass(gate)
+    for number in range(count):
+        draft(f"more {number}")
+    return count
 
 
 @flow

@@ -7,12 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from mcp import Client
@@ -22,6 +23,7 @@ from mcp.types import TextContent
 from kitaru import KitaruClient
 from tests.support import ROOT, until
 
+T = TypeVar("T")
 FLOWS = Path(__file__).with_name("flows.py")
 
 
@@ -95,9 +97,13 @@ class Served:
         assert found.is_error, found.text
         return found.text
 
-    def ask(self, method: str) -> Any:
-        """Call a method of the client without arguments."""
-        return self._portal.call(getattr(self.client, method))
+    def ask(self, method: str, /, *given: Any, **named: Any) -> Any:
+        """Call a method of the client."""
+        return self._portal.call(partial(getattr(self.client, method), *given, **named))
+
+    def do(self, work: Callable[[Client], Awaitable[T]]) -> T:
+        """Do something with the client that takes more than one call."""
+        return self._portal.call(work, self.client)
 
     async def _call(self, tool: str, arguments: dict[str, Any]) -> Reply:
         result = await self.client.call_tool(tool, arguments)
@@ -107,8 +113,8 @@ class Served:
 
 
 @contextmanager
-def served(place: Place, *options: str, mode: str = "auto") -> Iterator[Served]:
-    """A server on a place, and its client."""
+def served(place: Place, *options: str, mode: str = "auto", **abilities: Any) -> Iterator[Served]:
+    """A server on a place, and its client with these abilities."""
     parameters = StdioServerParameters(
         command=sys.executable,
         args=["-m", "kitaru_mcp.server", *options],
@@ -117,25 +123,29 @@ def served(place: Place, *options: str, mode: str = "auto") -> Iterator[Served]:
     )
     with (
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(Client(parameters, mode=mode)) as client,
+        portal.wrap_async_context_manager(Client(parameters, mode=mode, **abilities)) as client,
     ):
         yield Served(portal, client)
 
 
 class Bare:
-    """A server spoken to line by line, in the era of the handshake."""
+    """A server spoken to line by line; greeted, it is in the era of the handshake."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, *options: str, greet: bool = True) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "kitaru_mcp.server"],
+            [sys.executable, "-m", "kitaru_mcp.server", *options],
             cwd=place.project,
             env=os.environ | place.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            text=True,
         )
         self.lines: list[dict[str, Any]] = []
+        if greet:
+            self.greet()
+
+    def greet(self) -> None:
+        """Shake hands."""
         parameters = {
             "protocolVersion": "2025-06-18",
             "capabilities": {},
@@ -164,7 +174,7 @@ class Bare:
         self.lines.append(message)
         return message
 
-    def end_input(self) -> str:
+    def end_input(self) -> bytes:
         """Close the server's input; what else it writes until it ends."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -172,15 +182,19 @@ class Bare:
         return self.process.stdout.read()
 
     def _send(self, message: dict[str, Any]) -> None:
+        self.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+        self.process.stdin.write(data)
         self.process.stdin.flush()
 
 
 @contextmanager
-def bare(place: Place) -> Iterator[Bare]:
+def bare(place: Place, *options: str, greet: bool = True) -> Iterator[Bare]:
     """A bare server, killed at the end if it is still there."""
-    server = Bare(place)
+    server = Bare(place, *options, greet=greet)
     try:
         yield server
     finally:

@@ -136,7 +136,7 @@ def test_an_ambiguous_prefix_names_those_it_fits(home: Path, action: str):
         for _ in range(3):
             waiting()
 
-    with refused(home, KitaruStateError, "'kr-abc'", "kr-abc1, kr-abc2", "more characters"):
+    with refused(home, KitaruStateError, "'kr-abc'", "kr-abc1 (", "kr-abc2 (", "more characters"):
         ACTIONS[action](KitaruClient(), "kr-abc")
     assert KitaruClient().executions.get("abd").exec_id == "kr-abd3"
 

@@ -11,7 +11,7 @@ from kitaru import config
 from kitaru.cli import actions
 from kitaru.cli.command import Answer, Group, listed, open_client
 from kitaru.cli.options import point_in_time
-from kitaru.models import ExecutionStatus
+from kitaru.models import LOG_LEVELS, ExecutionStatus
 
 if TYPE_CHECKING:
     from kitaru.client.executions import LogSource
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group("executions", cls=Group)
 def group() -> None:
-    """Look at executions and steer them; an ID may be shortened to a unique prefix.
+    """Look at executions and steer them; an ID may be a unique prefix, latest or latest:failed.
 
     \b
     Example:
@@ -124,18 +124,40 @@ def list_(
     help="What user code wrote, or what its runners did.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="How many lines at most, from the first.")
-def logs(*, exec_id: str, checkpoint: str | None, source: LogSource, limit: int | None) -> Answer:
+@click.option(
+    "--level",
+    type=click.Choice(LOG_LEVELS, case_sensitive=False),
+    help="Only of this level or a higher one.",
+)
+@click.option("--text", help="Only with this text in the message, in any letter case.")
+@click.option("--tail", type=click.IntRange(min=1), help="Only the last so many lines.")
+def logs(
+    *,
+    exec_id: str,
+    checkpoint: str | None,
+    source: LogSource,
+    limit: int | None,
+    level: str | None,
+    text: str | None,
+    tail: int | None,
+) -> Answer:
     """Show what an execution wrote.
 
     \b
     Example:
-      kitaru executions logs kr-4f1c --checkpoint research
+      kitaru executions logs latest:failed --level warning --tail 20
     """
     from kitaru import render
     from kitaru.cli import views
 
     entries = open_client().executions.logs(
-        exec_id, checkpoint=checkpoint, source=source, limit=limit
+        exec_id,
+        checkpoint=checkpoint,
+        source=source,
+        limit=limit,
+        level=level,
+        text=text,
+        tail=tail,
     )
     return Answer(
         json=lambda: listed([render.log_entry(entry) for entry in entries]),

@@ -37,5 +37,22 @@ class KitaruClient:
         self.artifacts = Artifacts(self._open)
         self.executions = Executions(self._open, self.home, artifacts=self.artifacts)
 
+    def version(self) -> int:
+        """A number that is another one after any process has committed to the store.
+
+        To be compared with earlier ones of this process; costs microseconds. 0 where there is no
+        store yet: none is made.
+
+        Example:
+            >>> import kitaru
+            >>> client = kitaru.KitaruClient()
+            >>> before = client.version()
+            >>> handle = kitaru.flow(lambda: None, name="empty").run()
+            >>> handle.wait()
+            >>> client.version() == before
+            False
+        """
+        return self._open().version() if self.home.database.exists() else 0
+
     def _open(self) -> Store:
         return open_store(self.home)

@@ -6,11 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from kitaru import codec, ids, serializers
+from kitaru import codec, config, serializers
+from kitaru.client import limits, views
 from kitaru.errors import KitaruNotFoundError, KitaruUsageError
-from kitaru.models import ArtifactRef
+from kitaru.models import ArtifactRef, ArtifactView, Page
+from kitaru.redaction import is_storable
 from kitaru.store import Store, Transaction, artifacts, executions
+from kitaru.store.artifacts import StoredArtifact, Wanted
 from kitaru.store.executions import Row
+
+#: How many ids the refusal of an unknown one names, and how much of them in characters.
+_TOLD, _TOLD_CHARACTERS = 5, 200
 
 
 class Artifacts:
@@ -27,33 +33,39 @@ class Artifacts:
         *,
         name: str | None = None,
         limit: int | None = None,
-    ) -> list[ArtifactRef]:
-        """The artifacts of an execution, in the order of its calls.
+        cursor: str | None = None,
+    ) -> Page[ArtifactRef]:
+        """The artifacts of an execution in the order of its calls, all or in pages.
 
         Args:
-            exec_id: full id or unique prefix.
+            exec_id: full id, unique prefix, or `latest`.
             kind: only of this kind, such as `context` or `response`.
             producing_call: only of the calls with this name, or of this call id.
             name: only with this name.
-            limit: how many at most.
+            limit: how many at most; then `next_cursor` asks for the next page.
+            cursor: `next_cursor` of the page before.
 
         Raises:
             KitaruNotFoundError: there is no such execution.
-            KitaruUsageError: `limit` is not a number from 1 on.
+            KitaruUsageError: an argument cannot be right.
         """
-        if limit is not None and (type(limit) is not int or limit < 1):
-            raise KitaruUsageError(f"limit is {limit!r}; it must be at least 1.")
+        if limit is not None:
+            limits.checked(limit, most=config.MAX_ROWS)
+        given = {"kind": kind, "name": name, "producing_call": producing_call}
+        for key, value in given.items():
+            if value is not None and not (isinstance(value, str) and is_storable(value)):
+                raise KitaruUsageError(f"{key} is {value!r:.60}; give it as text.")
         with self._open().snapshot() as conn:
             row = executions.find(conn, exec_id)
-            found = artifacts.listing(conn, row.id, exec_id=row.exec_id)
-        refs = [
-            self.bound(each.model)
-            for each in found
-            if kind in (None, each.model.kind)
-            and name in (None, each.model.name)
-            and producing_call in (None, *_call_names(each.model.producing_call))
-        ]
-        return refs[:limit]
+            page = artifacts.listing(
+                conn,
+                row.id,
+                exec_id=row.exec_id,
+                wanted=Wanted(**given),
+                limit=limit,
+                cursor=cursor,
+            )
+        return Page([self.bound(each.model) for each in page], page.next_cursor)
 
     def get(self, artifact_id: str) -> ArtifactRef:
         """One artifact by its id.
@@ -67,19 +79,46 @@ class Artifacts:
 
     def read(self, artifact_id: str) -> bytes:
         """The encoded value of an artifact; `ArtifactRef.load` decodes it."""
+        return self._read(artifact_id)[1]
+
+    def show(
+        self, artifact_id: str, *, offset: int = 0, limit: int = config.VIEW_CHARACTERS
+    ) -> ArtifactView:
+        """A piece of an artifact's value as it may be shown to anybody.
+
+        Text is shown as it is, other values as compact JSON, small images as their bytes. Values
+        under keys that look like secrets are masked, and pickles are never read.
+
+        Args:
+            artifact_id: its id.
+            offset: how many characters to leave out; `next_offset` of the piece before.
+            limit: how many characters at most.
+
+        Raises:
+            KitaruNotFoundError: there is no such artifact.
+            KitaruUsageError: `offset` or `limit` cannot be right.
+        """
+        limits.checked(limit, most=config.MAX_VIEW_CHARACTERS)
+        limits.checked(offset, most=codec.MAX_VALUE_BYTES, least=0, name="offset")
+        artifact, record = self._read(artifact_id)
+        return views.view(self.bound(artifact.model), record, offset=offset, limit=limit)
+
+    def _read(self, artifact_id: str) -> tuple[StoredArtifact, bytes]:
         with self._open().snapshot() as conn:
             row, artifact = self._find(conn, artifact_id)
-            return artifacts.read(conn, row.id, artifact)
+            return artifact, artifacts.read(conn, row.id, artifact)
 
-    def _find(self, conn: Transaction, artifact_id: str) -> tuple[Row, artifacts.StoredArtifact]:
+    def _find(self, conn: Transaction, artifact_id: str) -> tuple[Row, StoredArtifact]:
+        if not isinstance(artifact_id, str) or not is_storable(artifact_id):
+            raise KitaruUsageError(f"{artifact_id!r:.60} is no artifact's id; give its text.")
         exec_id, _, rest = artifact_id.partition("/")
         row = executions.find(conn, exec_id)
-        found = artifacts.listing(conn, row.id, exec_id=row.exec_id)
-        for artifact in found:
-            if artifact.model.artifact_id == f"{row.exec_id}/{rest}":
-                return row, artifact
-        have = ", ".join(each.model.artifact_id for each in found[:10]) or "none"
-        raise KitaruNotFoundError(f"No artifact {artifact_id!r}. {row.exec_id} has: {have}.")
+        artifact = artifacts.find(conn, row.id, rest, exec_id=row.exec_id)
+        if artifact is None:
+            raise KitaruNotFoundError(
+                f"No artifact {artifact_id!r:.60}. {row.exec_id} has: {_some(conn, row)}."
+            )
+        return row, artifact
 
     def bound(self, ref: ArtifactRef) -> ArtifactRef:
         """The reference, able to load its value."""
@@ -91,5 +130,8 @@ class Artifacts:
         return read.load(self.read(artifact_id), types=types, path=artifact_id)
 
 
-def _call_names(call_id: str) -> tuple[str, str]:
-    return call_id, ids.call_name(call_id)
+def _some(conn: Transaction, row: Row) -> str:
+    found = artifacts.listing(conn, row.id, exec_id=row.exec_id, limit=_TOLD)
+    told = [each.model.artifact_id for each in found]
+    text = ", ".join([*told, "…"] if found.next_cursor else told) or "none"
+    return text if len(text) <= _TOLD_CHARACTERS else f"{text[:_TOLD_CHARACTERS]}…"

@@ -12,10 +12,13 @@ from itertools import islice
 from typing import Literal, overload
 
 from kitaru import clock, config, launch
+from kitaru.client import limits
 from kitaru.client.steering import Steering
 from kitaru.errors import KitaruNotFoundError, KitaruUsageError
 from kitaru.models import (
+    LOG_LEVELS,
     ArtifactRef,
+    CheckpointCall,
     Execution,
     ExecutionStatus,
     LogEntry,
@@ -23,8 +26,10 @@ from kitaru.models import (
     PendingWait,
     parse_status,
 )
-from kitaru.store import artifacts, executions, journal, logs, waits
+from kitaru.redaction import is_storable
+from kitaru.store import Transaction, artifacts, endings, executions, journal, logs, waits
 from kitaru.store.executions import Filter, Row
+from kitaru.store.logs import Which
 
 LogSource = Literal["step", "runner"]
 
@@ -36,17 +41,20 @@ class Executions(Steering):
         """One execution with its calls, artifacts and children.
 
         Args:
-            exec_id: full id, or a prefix that fits only one.
+            exec_id: full id, a prefix that fits only one, `latest`, `latest:<status>`, or
+                `latest:<flow>`.
 
         Raises:
             KitaruNotFoundError: there is none; names the nearest ids.
             KitaruStateError: the prefix fits several.
         """
         with self._open().snapshot() as conn:
-            row = executions.find(conn, exec_id)
-            execution = executions.get(conn, row.id)
-            calls = journal.load(conn, row.id, exec_id=row.exec_id)
-            found = artifacts.listing(conn, row.id, exec_id=row.exec_id)
+            return self._get(conn, executions.find(conn, exec_id))
+
+    def _get(self, conn: Transaction, row: Row) -> Execution:
+        execution = executions.get(conn, row.id)
+        calls = journal.load(conn, row.id, exec_id=row.exec_id)
+        found = artifacts.listing(conn, row.id, exec_id=row.exec_id)
         refs = tuple(self._artifacts.bound(artifact.model) for artifact in found)
         produced: dict[str, builtins.list[ArtifactRef]] = defaultdict(builtins.list)
         for ref in refs:
@@ -54,9 +62,8 @@ class Executions(Steering):
         return replace(
             execution,
             checkpoints=tuple(
-                replace(
-                    journal.call_model(call, exec_id=row.exec_id),
-                    artifacts=tuple(produced[call.call_id]),
+                journal.call_model(
+                    call, exec_id=row.exec_id, artifacts=tuple(produced[call.call_id])
                 )
                 for call in calls
                 if call.kind == "checkpoint"
@@ -65,6 +72,55 @@ class Executions(Steering):
             children=tuple(call.child_exec_id for call in calls if call.child_exec_id),
             _client=self,
         )
+
+    def summary(self, exec_id: str) -> Execution:
+        """One execution without its calls, as a row of `list`; `refresh` gives all of it.
+
+        Args:
+            exec_id: full id, unique prefix, or `latest`.
+
+        Raises:
+            KitaruNotFoundError: there is none; names the nearest ids.
+            KitaruStateError: the prefix fits several.
+        """
+        with self._open().snapshot() as conn:
+            found = executions.summary(conn, executions.find(conn, exec_id).id)
+        return replace(found, _client=self)
+
+    def ended_checkpoints(
+        self, exec_id: str, *, cursor: str | None = None, limit: int = config.ENDED_PAGE
+    ) -> Page[CheckpointCall]:
+        """The checkpoints that have ended, in the order of their ends, without their artifacts.
+
+        `next_cursor` is always set: given later, it asks for those that have ended since. After a
+        retry a checkpoint that has failed ends once more.
+
+        Args:
+            exec_id: full id, unique prefix, or `latest`.
+            cursor: `next_cursor` of an earlier answer.
+            limit: how many at most, 1 to 200.
+
+        Raises:
+            KitaruNotFoundError: there is no such execution.
+            KitaruUsageError: an argument cannot be right.
+
+        Example:
+            >>> import kitaru
+            >>> step = kitaru.checkpoint(lambda: 1, name="step")
+            >>> handle = kitaru.flow(lambda: step() + step(), name="steps").run()
+            >>> handle.wait()
+            2
+            >>> ended = kitaru.KitaruClient().executions.ended_checkpoints
+            >>> page = ended(handle.exec_id)
+            >>> [call.call_id for call in page]
+            ['step', 'step#2']
+            >>> ended(handle.exec_id, cursor=page.next_cursor)
+            []
+        """
+        limits.checked(limit, most=config.MAX_PAGE)
+        with self._open().snapshot() as conn:
+            row = executions.find(conn, exec_id)
+            return endings.after(conn, row.id, exec_id=row.exec_id, cursor=cursor, limit=limit)
 
     def list(
         self,
@@ -93,8 +149,7 @@ class Executions(Steering):
         Raises:
             KitaruUsageError: an argument cannot be right.
         """
-        if type(limit) is not int or not 1 <= limit <= config.MAX_PAGE:
-            raise KitaruUsageError(f"limit is {limit!r}; it must be from 1 to {config.MAX_PAGE}.")
+        limits.checked(limit, most=config.MAX_PAGE)
         for name, time in (("since", since), ("until", until)):
             if time is not None and getattr(time, "tzinfo", None) is None:
                 raise KitaruUsageError(f"{name} is {time!s}; give a datetime with a time zone.")
@@ -114,6 +169,19 @@ class Executions(Steering):
         with self._open().snapshot() as conn:
             page = executions.listing(conn, where, limit=limit, cursor=cursor)
         return Page([replace(each, _client=self) for each in page], page.next_cursor)
+
+    def flow_names(self, *, limit: int = config.MAX_PAGE) -> builtins.list[str]:
+        """The names of the flows that have executions, in alphabetical order.
+
+        Args:
+            limit: how many at most, 1 to 200.
+
+        Raises:
+            KitaruUsageError: `limit` cannot be right.
+        """
+        limits.checked(limit, most=config.MAX_PAGE)
+        with self._open().snapshot() as conn:
+            return executions.flow_names(conn, limit=limit)
 
     def status_counts(self) -> dict[ExecutionStatus, int]:
         """How many executions are in each status; statuses without one are left out."""
@@ -149,7 +217,11 @@ class Executions(Steering):
         *,
         limit: int | None = ...,
         follow: Literal[False] = ...,
-    ) -> builtins.list[LogEntry]: ...
+        level: str | None = ...,
+        text: str | None = ...,
+        tail: int | None = ...,
+        cursor: str | None = ...,
+    ) -> Page[LogEntry]: ...
     @overload
     def logs(
         self,
@@ -159,6 +231,8 @@ class Executions(Steering):
         *,
         limit: int | None = ...,
         follow: Literal[True],
+        level: str | None = ...,
+        text: str | None = ...,
     ) -> Iterator[LogEntry]: ...
     def logs(
         self,
@@ -168,40 +242,67 @@ class Executions(Steering):
         *,
         limit: int | None = None,
         follow: bool = False,
-    ) -> builtins.list[LogEntry] | Iterator[LogEntry]:
-        """Captured lines in the order they were written.
+        level: str | None = None,
+        text: str | None = None,
+        tail: int | None = None,
+        cursor: str | None = None,
+    ) -> Page[LogEntry] | Iterator[LogEntry]:
+        """Captured lines in the order of their times; `next_cursor` asks for the next page.
 
         Args:
-            exec_id: full id or unique prefix.
+            exec_id: full id, unique prefix, or `latest`.
             checkpoint: only of the calls with this name, or of this call id.
             source: `step` for what user code wrote, `runner` for what its drivers did.
             limit: how many at most, from the first on.
             follow: yield lines as they are stored, until the execution has ended.
+            level: only of this level (DEBUG, INFO, WARNING, ERROR, CRITICAL, in any letter case)
+                or a higher one; a line with another level's name counts as INFO.
+            text: only with this text in the message; the case of ASCII letters does not matter.
+            tail: only the last so many; neither with `limit` nor `cursor` nor `follow`.
+            cursor: `next_cursor` of the page before; not with `follow`.
 
         Raises:
             KitaruNotFoundError: there is no such execution.
             KitaruUsageError: an argument cannot be right.
+
+        Example:
+            >>> import logging, kitaru
+            >>> @kitaru.flow
+            ... def speaking() -> None:
+            ...     for word in ("one", "two", "three"):
+            ...         logging.getLogger("speaker").warning(word)
+            >>> handle = speaking.run()
+            >>> handle.wait()
+            >>> logs = kitaru.KitaruClient().executions.logs
+            >>> [line.message for line in logs(handle.exec_id, text="T")]
+            ['two', 'three']
+            >>> [line.message for line in logs(handle.exec_id, tail=1)]
+            ['three']
         """
-        if source not in ("step", "runner"):
-            raise KitaruUsageError(f"source is {source!r}; use 'step' or 'runner'.")
-        if limit is not None and (type(limit) is not int or limit < 1):
-            raise KitaruUsageError(f"limit is {limit!r}; it must be at least 1.")
+        which = _which(source, checkpoint=checkpoint, level=level, text=text)
+        for name, count in (("limit", limit), ("tail", tail)):
+            if count is not None:
+                limits.checked(count, most=config.MAX_ROWS, name=name)
+        if tail is not None and (follow or limit is not None or cursor is not None):
+            raise KitaruUsageError("tail gives the last lines: leave out limit, cursor and follow.")
+        if follow and cursor is not None:
+            raise KitaruUsageError("follow starts with the first line: leave out cursor.")
         with self._open().snapshot() as conn:
             row = executions.find(conn, exec_id)
+            if tail is not None:
+                return logs.tail(conn, row.id, which, count=tail)
             if not follow:
-                return logs.read(conn, row.id, source=source, checkpoint=checkpoint, limit=limit)
-        return islice(self._follow(row, checkpoint, source), limit)
+                return logs.read(conn, row.id, which, limit=limit, cursor=cursor)
+        return islice(self._follow(row, which), limit)
 
-    def _follow(self, row: Row, checkpoint: str | None, source: LogSource) -> Iterator[LogEntry]:
+    def _follow(self, row: Row, which: Which) -> Iterator[LogEntry]:
         store, after, seen, never = self._open(), 0, -1, threading.Event()
         while True:
             if (version := store.version()) != seen:
                 seen = version
                 with store.snapshot() as conn:
                     status = executions.at(conn, row.id).status
-                    found, after = logs.read_after(
-                        conn, row.id, after=after, source=source, checkpoint=checkpoint
-                    )
+                    found, after = logs.read_after(conn, row.id, which, after=after)
                 yield from found
                 if status.is_finished:
                     return
@@ -225,3 +326,18 @@ class Executions(Steering):
             row = executions.find(conn, exec_id)
             is_waiting = row.status is ExecutionStatus.WAITING
             return launch.obstacle(conn, row) if is_waiting else None
+
+
+def _which(
+    source: LogSource, *, checkpoint: str | None, level: str | None, text: str | None
+) -> Which:
+    """The lines that are asked for; refuses what cannot be asked."""
+    if source not in ("step", "runner"):
+        raise KitaruUsageError(f"source is {source!r}; use 'step' or 'runner'.")
+    for name, given in (("checkpoint", checkpoint), ("text", text)):
+        if given is not None and not (isinstance(given, str) and is_storable(given)):
+            raise KitaruUsageError(f"{name} is {given!r:.60}; give it as text.")
+    least = None if level is None else str(level).strip().upper()
+    if least is not None and least not in LOG_LEVELS:
+        raise KitaruUsageError(f"level is {level!r:.40}; use one of {', '.join(LOG_LEVELS)}.")
+    return Which(source, checkpoint, least, text)

@@ -31,6 +31,7 @@ __all__ = [
     "MAX_VALUE_BYTES",
     "NOTHING_DECLARED",
     "DeclaredTypes",
+    "bytes_of",
     "declared_types",
     "decode",
     "digest",
@@ -51,8 +52,6 @@ MAX_VALUE_BYTES = 512 * 1024 * 1024
 _DIGEST_BYTES = 16
 #: What a tag key looks like in the bytes, also when something else than `encode` wrote them.
 _TAG_SIGNS = (b'"$"', b"\\u0024")
-#: What stands around the text of a pickle.
-_PICKLE = (b'{"$":"pickle","v":"', b'"}')
 
 
 def encode(value: object, *, types: DeclaredTypes = NOTHING_DECLARED, path: str = "value") -> bytes:
@@ -117,7 +116,7 @@ def wrap_pickle(data: bytes, *, path: str = "value") -> bytes:
     Raises:
         KitaruSerializationError: the record would be over the limit.
     """
-    record = SCALARS["pickle"].pack(data).encode().join(_PICKLE)
+    record = SCALARS["pickle"].pack(data).encode().join(_wrapping("pickle"))
     return _guarded(partial(within, limit=MAX_VALUE_BYTES), record, path=path)
 
 
@@ -127,13 +126,31 @@ def pickle_of(data: bytes, *, path: str = "value") -> bytes | None:
     Raises:
         KitaruSerializationError: it is damaged.
     """
-    head, tail = _PICKLE
+    return _unwrapped(data, "pickle", path=path)
+
+
+def bytes_of(data: bytes, *, path: str = "value") -> bytes | None:
+    """What a record of `bytes` or a `bytearray` holds; None for any other record.
+
+    Raises:
+        KitaruSerializationError: it is damaged.
+    """
+    found = _unwrapped(data, "bytes", path=path)
+    return _unwrapped(data, "bytearray", path=path) if found is None else found
+
+
+def _unwrapped(data: bytes, tag: str, *, path: str) -> bytes | None:
+    head, tail = _wrapping(tag)
     if not (data.startswith(head) and data.endswith(tail)):
         return None
     try:
         return binascii.a2b_base64(data[len(head) : -len(tail)], strict_mode=True)
     except ValueError as error:
-        raise KitaruSerializationError(f"{path} is a damaged pickle: {error}") from None
+        raise KitaruSerializationError(f"{path} is a damaged {tag}: {error}") from None
+
+
+def _wrapping(tag: str) -> tuple[bytes, bytes]:
+    return f'{{"$":"{tag}","v":"'.encode(), b'"}'
 
 
 def _no_constant(name: str) -> NoReturn:

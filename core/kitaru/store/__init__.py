@@ -13,7 +13,18 @@ import threading
 from collections.abc import Collection
 
 from kitaru import config
-from kitaru.store import artifacts, due, executions, journal, keys, leases, logs, stacks, waits
+from kitaru.store import (
+    artifacts,
+    due,
+    endings,
+    executions,
+    journal,
+    keys,
+    leases,
+    logs,
+    stacks,
+    waits,
+)
 from kitaru.store.connection import Database
 from kitaru.store.leases import Lease
 
@@ -24,6 +35,7 @@ __all__ = [
     "artifacts",
     "close_all",
     "due",
+    "endings",
     "executions",
     "journal",
     "keys",

@@ -13,7 +13,7 @@ from typing import Any
 
 from kitaru import clock, ids
 from kitaru.errors import KitaruNotFoundError, KitaruStateError
-from kitaru.models import ArtifactRef
+from kitaru.models import ArtifactRef, Page
 from kitaru.store import journal, values
 from kitaru.store.executions import Row
 from kitaru.store.values import StoredValue
@@ -88,61 +88,131 @@ def copy(conn: sqlite3.Connection, source: tuple[int, int], target: tuple[int, i
     replace(conn, *target, new=new)
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which artifacts are meant; `producing_call` is the name of calls, or one call's id."""
+
+    kind: str | None = None
+    name: str | None = None
+    producing_call: str | None = None
+
+
+_ANY = Wanted()
+
+#: A call's result comes after all that the call has saved.
+_RESULT = 10**17
+_KINDS = " ".join(f"WHEN '{type_}' THEN '{kind}'" for type_, kind in RESULT_KINDS.items())
+_RESULT_KIND = f"CASE type {_KINDS} ELSE type END"
+#: Two halves, each in the order of its key, which SQLite merges without sorting.
+_SELECT = (
+    "SELECT seq, artifacts.position AS position, name, artifacts.kind AS kind, tags, created_at, "  # noqa: S608
+    "size, call_id FROM artifacts CROSS JOIN calls USING (execution, seq) "
+    "WHERE artifacts.execution = :execution{saved} "
+    f"UNION ALL SELECT seq, {_RESULT}, call_id, {_RESULT_KIND}, NULL, ended_at, result_size, "
+    "call_id FROM calls WHERE execution = :execution AND calls.kind = 'checkpoint' "
+    "AND result_size IS NOT NULL{results} ORDER BY 1, 2 LIMIT :limit"
+)
+_SAVED = {"kind": "artifacts.kind", "name": "name", "position": "artifacts.position"}
+_RESULTS = {"kind": _RESULT_KIND, "name": "call_id", "position": str(_RESULT)}
+
+
 @values.intact("An artifact")
-def listing(conn: sqlite3.Connection, execution: int, *, exec_id: str) -> list[StoredArtifact]:
-    """All artifacts of an execution: per call what it saved, then its result."""
-    calls = conn.execute(
-        "SELECT seq, call_id, type, kind, ended_at, result_size FROM calls "
-        "WHERE execution = ? ORDER BY seq",
-        (execution,),
-    ).fetchall()
-    saved: dict[int, list[sqlite3.Row]] = {}
-    for row in conn.execute(
-        "SELECT seq, position, name, kind, tags, created_at, size FROM artifacts "
-        "WHERE execution = ? ORDER BY seq, position",
-        (execution,),
+def listing(
+    conn: sqlite3.Connection,
+    execution: int,
+    *,
+    exec_id: str,
+    wanted: Wanted = _ANY,
+    limit: int | None = None,
+    cursor: str | None = None,
+) -> Page[StoredArtifact]:
+    """The artifacts of an execution: per call what it saved, then its result."""
+    sql = ""
+    given: dict[str, Any] = {"execution": execution, "limit": -1 if limit is None else limit + 1}
+    for column, value in (("kind", wanted.kind), ("name", wanted.name)):
+        if value is not None:
+            sql += f" AND {{{column}}} = :{column}"
+            given[column] = value
+    if wanted.producing_call is not None:
+        sql += f" AND {journal.OF_CALLS.replace('?', ':call')}"
+        given["call"] = wanted.producing_call
+    if cursor is not None:
+        sql += " AND seq >= :seq AND (seq, {position}) > (:seq, :position)"
+        given["seq"], given["position"] = values.place(cursor, parts=2)
+    rows = _rows(conn, sql, given)
+    more = limit is not None and len(rows) > limit
+    rows = rows[:limit]
+    next_cursor = values.cursor(rows[-1]["seq"], rows[-1]["position"]) if more else None
+    numbers = _numbers(conn, execution, rows)
+    return Page([_stored(row, exec_id=exec_id, numbers=numbers) for row in rows], next_cursor)
+
+
+def _rows(conn: sqlite3.Connection, sql: str, given: dict[str, Any]) -> list[sqlite3.Row]:
+    select = _SELECT.format(saved=sql.format(**_SAVED), results=sql.format(**_RESULTS))
+    return conn.execute(select, given).fetchall()
+
+
+def _numbers(
+    conn: sqlite3.Connection, execution: int, rows: list[sqlite3.Row]
+) -> dict[tuple[int, int], int]:
+    """Which of those with the same name that a call has saved each is; by seq and position."""
+    saved = [row["seq"] for row in rows if row["position"] != _RESULT]
+    if not saved:
+        return {}
+    counts: Counter[tuple[int, str]] = Counter()
+    numbers = {}
+    for seq, position, name in conn.execute(
+        "SELECT seq, position, name FROM artifacts WHERE execution = ? AND seq BETWEEN ? AND ? "
+        "ORDER BY seq, position",
+        (execution, saved[0], saved[-1]),
     ).fetchall():
-        saved.setdefault(row["seq"], []).append(row)
-    found = []
-    for call in calls:
-        found += _saved(saved.get(call["seq"], []), ids.qualified(exec_id, call["call_id"]), call)
-        if call["result_size"] is not None and call["kind"] == "checkpoint":
-            found.append(_result(call, ids.qualified(exec_id, call["call_id"])))
-    return found
+        counts[seq, name] += 1
+        numbers[seq, position] = counts[seq, name]
+    return numbers
 
 
-def _saved(rows: list[sqlite3.Row], owner_id: str, call: sqlite3.Row) -> list[StoredArtifact]:
-    counts: Counter[str] = Counter()
-    found = []
+@values.intact("An artifact")
+def find(
+    conn: sqlite3.Connection, execution: int, rest: str, *, exec_id: str
+) -> StoredArtifact | None:
+    """The artifact whose id goes on like this after the execution's; `None` if there is none."""
+    call_id, is_saved, name = rest.partition("/")
+    found = conn.execute(
+        "SELECT seq FROM calls WHERE execution = ? AND call_id = ?", (execution, call_id)
+    ).fetchone()
+    if found is None:
+        return None
+    # A saved name may itself look like the second of two.
+    names = (name, name.rpartition("#")[0]) if is_saved else (call_id, call_id)
+    given = {"execution": execution, "limit": -1, "seq": found[0], "one": names[0], "two": names[1]}
+    rows = _rows(conn, " AND seq = :seq AND {name} IN (:one, :two)", given)
+    rows = [row for row in rows if (row["position"] != _RESULT) == bool(is_saved)]
+    numbers = _numbers(conn, execution, rows)
     for row in rows:
-        counts[row["name"]] += 1
-        suffix = ids.call_id(row["name"], counts[row["name"]])
-        model = ArtifactRef(
-            artifact_id=f"{owner_id}/{suffix}",
-            name=row["name"],
-            kind=row["kind"],
-            save_type="manual",
-            producing_call=call["call_id"],
-            metadata=_metadata(row["size"], values.load(row["tags"], what=owner_id)),
-            size=row["size"],
-            created_at=clock.from_us(row["created_at"]),
-        )
-        found.append(StoredArtifact(model, row["seq"], row["position"]))
-    return found
+        artifact = _stored(row, exec_id=exec_id, numbers=numbers)
+        if artifact.model.artifact_id == f"{exec_id}/{rest}":
+            return artifact
+    return None
 
 
-def _result(call: sqlite3.Row, owner_id: str) -> StoredArtifact:
+def _stored(
+    row: sqlite3.Row, *, exec_id: str, numbers: dict[tuple[int, int], int]
+) -> StoredArtifact:
+    is_result = row["position"] == _RESULT
+    id_ = ids.qualified(exec_id, row["call_id"])
+    if not is_result:
+        id_ += "/" + ids.call_id(row["name"], numbers[row["seq"], row["position"]])
     model = ArtifactRef(
-        artifact_id=owner_id,
-        name=call["call_id"],
-        kind=RESULT_KINDS.get(call["type"], call["type"]),
-        save_type="step_output",
-        producing_call=call["call_id"],
-        metadata=_metadata(call["result_size"], ()),
-        size=call["result_size"],
-        created_at=clock.from_us(call["ended_at"]),
+        artifact_id=id_,
+        name=row["name"],
+        kind=row["kind"],
+        save_type="step_output" if is_result else "manual",
+        producing_call=row["call_id"],
+        metadata=_metadata(row["size"], values.load(row["tags"], what=id_)),
+        size=row["size"],
+        created_at=clock.from_us(row["created_at"]),
     )
-    return StoredArtifact(model, call["seq"], None)
+    return StoredArtifact(model, row["seq"], None if is_result else row["position"])
 
 
 def _metadata(size: int, tags: Any) -> dict[str, Any]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 import sqlite3
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from kitaru import clock, codec, config, ids, redaction
-from kitaru.errors import KitaruNotFoundError, KitaruStateError, KitaruUsageError
+from kitaru import clock, codec, config, ids
 from kitaru.models import Execution, ExecutionStatus, Page, move
-from kitaru.store import journal, leases, values, waits
+from kitaru.store import journal, leases, refs, values, waits
 from kitaru.store.values import StoredValue
 
 
@@ -58,11 +55,12 @@ _SUMMARY = (
     "SELECT id, executions.exec_id, flow_id, flow_name, status, status_reason, "
     "executions.created_at, started_at, ended_at, stack_name, original_exec_id, parent_exec_id, "
     "tags, metadata, failure, spec, runner, host, pid, mark, expires_at, "
-    "(SELECT count(*) FROM calls WHERE execution = id AND kind = 'checkpoint') AS calls, "
-    "(SELECT count(*) FROM calls WHERE execution = id AND kind = 'checkpoint' "
-    "AND result_size IS NOT NULL) + "
-    "(SELECT count(*) FROM artifacts WHERE execution = id) AS artifacts "
+    "(SELECT count(*) FROM artifacts WHERE execution = id) AS saved "
     "FROM executions LEFT JOIN leases ON leases.execution = executions.id "
+)
+#: Calls by themselves: a subquery gives one number only, and would go through them twice.
+_COUNTS = (
+    "SELECT count(*), count(result_size) FROM calls WHERE execution = ? AND kind = 'checkpoint'"
 )
 #: The same by a tag's own index, which is in the order of the listing; CROSS keeps it first.
 _TAGGED = _SUMMARY.replace(
@@ -106,28 +104,18 @@ def create(conn: sqlite3.Connection, new: NewExecution) -> int:
 
 
 def find(conn: sqlite3.Connection, ref: str) -> Row:
-    """The execution with this id or unique prefix, as it stands in this transaction.
+    """The execution that is meant, as it stands in this transaction.
+
+    Args:
+        conn: the transaction.
+        ref: full id, unique prefix, `latest`, `latest:<status>` or `latest:<flow>`.
 
     Raises:
         KitaruNotFoundError: there is none; names the nearest ids.
-        KitaruStateError: the prefix fits several; names them.
+        KitaruStateError: the prefix fits several; names some.
         KitaruUsageError: it is not text that can be an id.
     """
-    if not isinstance(ref, str) or not redaction.is_storable(ref):
-        raise KitaruUsageError(f"{ref!r:.60} is no execution's id; give its text.")
-    ref = ref.strip()
-    full = ref if ref.startswith(ids.EXECUTION_PREFIX) else ids.EXECUTION_PREFIX + ref
-    rows = conn.execute(
-        "SELECT id, exec_id FROM executions WHERE exec_id >= ? AND exec_id < ? || '~' "
-        "ORDER BY exec_id LIMIT 6",
-        (full, full),
-    ).fetchall()
-    if not ref or not rows:
-        raise KitaruNotFoundError(f"No execution {ref!r}. {_nearest(conn, full)}")
-    if len(rows) > 1 and rows[0]["exec_id"] != full:
-        found = ", ".join(row["exec_id"] for row in rows)
-        raise KitaruStateError(f"{ref!r} fits several executions: {found}. Give more characters.")
-    return at(conn, rows[0]["id"])
+    return at(conn, refs.resolve(conn, ref))
 
 
 @values.intact("An execution")
@@ -140,21 +128,16 @@ def at(conn: sqlite3.Connection, execution: int) -> Row:
     return Row(row["id"], row["exec_id"], ExecutionStatus(row["status"]), holder)
 
 
-def _nearest(conn: sqlite3.Connection, wanted: str) -> str:
-    rows = conn.execute("SELECT exec_id FROM executions ORDER BY created_at DESC LIMIT 500")
-    recent = [row[0] for row in rows.fetchall()]
-    if not recent:
-        return "The store has no executions yet."
-    near = difflib.get_close_matches(wanted, recent, n=3, cutoff=0.6)
-    if near:
-        return f"Nearest: {', '.join(near)}."
-    return f"Newest: {', '.join(recent[:3])}. `kitaru executions list` shows more."
-
-
 def get(conn: sqlite3.Connection, execution: int) -> Execution:
     """One execution without its calls and artifacts."""
     row = conn.execute(f"{_SUMMARY}WHERE id = ?", (execution,)).fetchone()
     return _model(conn, row, detail=True)
+
+
+def summary(conn: sqlite3.Connection, execution: int) -> Execution:
+    """One execution as a row of a listing."""
+    row = conn.execute(f"{_SUMMARY}WHERE id = ?", (execution,)).fetchone()
+    return _model(conn, row, detail=False)
 
 
 def listing(
@@ -166,11 +149,8 @@ def listing(
         head, time, key = _TAGGED, "tagged.created_at", "tagged.execution"
     sql, parameters = _conditions(where, time)
     if cursor is not None:
-        place = re.fullmatch(r"([0-9]{1,18})-([0-9]{1,18})", str(cursor))
-        if place is None:
-            raise KitaruUsageError(f"{cursor!r} is not a cursor of a page; leave it out to start.")
         sql.append(f"({time}, {key}) < (?, ?)")
-        parameters += map(int, place.groups())
+        parameters += values.place(cursor, parts=2)
     condition = f"WHERE {' AND '.join(sql)} " if sql else ""
     rows = conn.execute(
         f"{head}{condition}ORDER BY {time} DESC, {key} DESC LIMIT ?",
@@ -178,7 +158,7 @@ def listing(
     ).fetchall()
     more = len(rows) > limit
     rows = rows[:limit]
-    next_cursor = f"{rows[-1]['created_at']}-{rows[-1]['id']}" if more else None
+    next_cursor = values.cursor(rows[-1]["created_at"], rows[-1]["id"]) if more else None
     return Page([_model(conn, row, detail=False) for row in rows], next_cursor)
 
 
@@ -186,6 +166,17 @@ def count_by_status(conn: sqlite3.Connection) -> dict[ExecutionStatus, int]:
     """How many executions are in each status; statuses without one are left out."""
     rows = conn.execute("SELECT status, count(*) FROM executions GROUP BY status").fetchall()
     return {ExecutionStatus(row[0]): row[1] for row in rows}
+
+
+def flow_names(conn: sqlite3.Connection, *, limit: int) -> list[str]:
+    """The names of flows in alphabetical order, by one step in the index for each."""
+    rows = conn.execute(
+        "WITH RECURSIVE names (name) AS (SELECT min(flow_name) FROM executions UNION ALL "
+        "SELECT (SELECT min(flow_name) FROM executions WHERE flow_name > name) "
+        "FROM names WHERE name IS NOT NULL) SELECT name FROM names WHERE name IS NOT NULL LIMIT ?",
+        (limit,),
+    )
+    return [row[0] for row in rows.fetchall()]
 
 
 def _conditions(where: Filter, time: str) -> tuple[list[str], list[Any]]:
@@ -222,6 +213,7 @@ def _model(conn: sqlite3.Connection, row: sqlite3.Row, *, detail: bool) -> Execu
     if status is ExecutionStatus.WAITING:
         asked = waits.pending(conn, row["id"], exec_id=exec_id)
     metadata = values.load(row["metadata"], what=what)
+    calls, results = conn.execute(_COUNTS, (row["id"],)).fetchone()
     inputs: dict[str, Any] = {}
     result = None
     if detail:
@@ -249,8 +241,8 @@ def _model(conn: sqlite3.Connection, row: sqlite3.Row, *, detail: bool) -> Execu
         original_exec_id=row["original_exec_id"],
         parent_exec_id=row["parent_exec_id"],
         stalled=status is ExecutionStatus.RUNNING and leases.holder(row) != "alive",
-        checkpoint_count=row["calls"],
-        artifact_count=row["artifacts"],
+        checkpoint_count=calls,
+        artifact_count=row["saved"] + results,
         llm_usage_summary=metadata.get("llm_usage_summary_v1"),
     )
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from kitaru import clock, ids
 from kitaru.errors import FailureOrigin
-from kitaru.models import CallStatus, CheckpointAttempt, CheckpointCall, FailureInfo
+from kitaru.models import ArtifactRef, CallStatus, CheckpointAttempt, CheckpointCall, FailureInfo
 from kitaru.store import values
 from kitaru.store.values import StoredValue
 
@@ -91,6 +91,10 @@ _INSERT = (
     f"INSERT OR REPLACE INTO calls (execution, {_COLUMNS}, result_size, result_digest, result) "  # noqa: S608
     f"VALUES ({', '.join('?' * 26)})"
 )
+#: Calls as `from_row` reads them.
+SELECT = f"SELECT {_COLUMNS} FROM calls "  # noqa: S608
+#: Of the calls with a name, or of one call; the same text three times. `$` comes after `#`.
+OF_CALLS = "(call_id = ? OR (call_id >= ? || '#' AND call_id < ? || '$'))"
 #: What a replay takes over; attempts and times of waking belong to the original.
 _COPIED = (
     "seq, lane, position, call_id, kind, type, status, settled, started_at, ended_at, "
@@ -219,11 +223,8 @@ def set_order(conn: sqlite3.Connection, execution: int, seq: int, *, order: int)
 
 def load(conn: sqlite3.Connection, execution: int, *, exec_id: str) -> list[CallRecord]:
     """All calls of an execution, in the order they were made, without their results."""
-    rows = conn.execute(
-        f"SELECT {_COLUMNS} FROM calls WHERE execution = ? ORDER BY seq",  # noqa: S608
-        (execution,),
-    ).fetchall()
-    return [_record(row, exec_id) for row in rows]
+    rows = conn.execute(f"{SELECT}WHERE execution = ? ORDER BY seq", (execution,)).fetchall()
+    return [from_row(row, exec_id) for row in rows]
 
 
 def result(conn: sqlite3.Connection, execution: int, seq: int, *, what: str) -> bytes:
@@ -281,7 +282,7 @@ def cached(conn: sqlite3.Connection, key: bytes) -> Cached | None:
 
 
 @values.intact("A call")
-def _record(row: sqlite3.Row, exec_id: str) -> CallRecord:
+def from_row(row: sqlite3.Row, exec_id: str) -> CallRecord:
     what = f"Call {ids.qualified(exec_id, row['call_id'])}"
     return CallRecord(
         seq=row["seq"],
@@ -325,7 +326,9 @@ def failure_info(failure: dict[str, Any] | None) -> FailureInfo | None:
 
 
 @values.intact("A call")
-def call_model(record: CallRecord, *, exec_id: str) -> CheckpointCall:
+def call_model(
+    record: CallRecord, *, exec_id: str, artifacts: tuple[ArtifactRef, ...] = ()
+) -> CheckpointCall:
     """A call as people see it; the only attempt of a simple call is made from its own times."""
     attempts = record.attempts
     if not attempts and record.started_at is not None and record.original_call_id is None:
@@ -361,6 +364,7 @@ def call_model(record: CallRecord, *, exec_id: str) -> CheckpointCall:
             )
             for number, attempt in enumerate(attempts, 1)
         ),
+        artifacts=artifacts,
     )
 
 

@@ -12,11 +12,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kitaru import clock, ids
-from kitaru.models import LogEntry
-from kitaru.store import values
+from kitaru.models import LOG_LEVELS, LogEntry, Page
+from kitaru.store import journal, values
 
 _LAST_US = 253_402_300_799_999_999  # the end of the year 9999, where datetimes end
 _LAST_LINENO = 2**63 - 1
+
+_INFO = LOG_LEVELS.index("INFO")
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Which lines are meant: `checkpoint` is a name or a call id, `level` the least level.
+
+    `text` is contained in the message, whatever the case of its ASCII letters.
+    """
+
+    source: str = "step"
+    checkpoint: str | None = None
+    level: str | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +87,33 @@ def _lineno(value: object) -> int | None:
 def read(
     conn: sqlite3.Connection,
     execution: int,
+    which: Which,
     *,
-    source: str,
-    checkpoint: str | None = None,
     limit: int | None = None,
-) -> list[LogEntry]:
-    """The first `limit` lines in the order of their times; `checkpoint` is a name or a call id."""
-    where, parameters = _conditions(execution, source, checkpoint)
+    cursor: str | None = None,
+) -> Page[LogEntry]:
+    """The lines in the order of their times, from the first or from where a page has ended."""
+    where, parameters = _conditions(execution, which)
+    if cursor is not None:
+        where += " AND (at, id) > (?, ?)"
+        parameters += values.place(cursor, parts=2)
     rows = conn.execute(
         f"{_SELECT}{where} ORDER BY at, id LIMIT ?",
-        (*parameters, -1 if limit is None else limit),
+        (*parameters, -1 if limit is None else limit + 1),
     ).fetchall()
-    return [_entry(row) for row in rows]
+    more = limit is not None and len(rows) > limit
+    rows = rows[:limit]
+    next_cursor = values.cursor(rows[-1]["at"], rows[-1]["id"]) if more else None
+    return Page([_entry(row) for row in rows], next_cursor)
+
+
+def tail(conn: sqlite3.Connection, execution: int, which: Which, *, count: int) -> Page[LogEntry]:
+    """The last lines in the order of their times."""
+    where, parameters = _conditions(execution, which)
+    rows = conn.execute(
+        f"{_SELECT}{where} ORDER BY at DESC, id DESC LIMIT ?", (*parameters, count)
+    ).fetchall()
+    return Page([_entry(row) for row in reversed(rows)])
 
 
 def of_body(conn: sqlite3.Connection, execution: int) -> Counter[int]:
@@ -102,15 +132,10 @@ def key(record: LogRecord) -> int:
 
 
 def read_after(
-    conn: sqlite3.Connection,
-    execution: int,
-    *,
-    after: int,
-    source: str,
-    checkpoint: str | None = None,
+    conn: sqlite3.Connection, execution: int, which: Which, *, after: int
 ) -> tuple[list[LogEntry], int]:
     """The lines stored since a row, in the order they were stored, and the newest row's number."""
-    where, parameters = _conditions(execution, source, checkpoint)
+    where, parameters = _conditions(execution, which)
     rows = conn.execute(f"{_SELECT}{where} AND id > ? ORDER BY id", (*parameters, after)).fetchall()
     return [_entry(row) for row in rows], rows[-1]["id"] if rows else after
 
@@ -120,13 +145,21 @@ _SELECT = (
 )
 
 
-def _conditions(execution: int, source: str, checkpoint: str | None) -> tuple[str, list[object]]:
+def _conditions(execution: int, which: Which) -> tuple[str, list[object]]:
     where = "execution = ? AND source = ?"
-    parameters: list[object] = [execution, source]
-    if checkpoint is not None:
-        # A name covers all its calls (`name#2`, …); `$` is the character after `#`.
-        where += " AND (call_id = ? OR (call_id >= ? || '#' AND call_id < ? || '$'))"
-        parameters += [checkpoint] * 3
+    parameters: list[object] = [execution, which.source]
+    if which.checkpoint is not None:
+        where += f" AND {journal.OF_CALLS}"
+        parameters += [which.checkpoint] * 3
+    if which.level is not None:
+        # What is no standard level's name counts as INFO, so it is told by what it is not.
+        least = LOG_LEVELS.index(which.level)
+        below, known = ("NOT ", LOG_LEVELS[:least]) if least <= _INFO else ("", LOG_LEVELS[least:])
+        where += f" AND upper(level) {below}IN ({', '.join('?' * len(known))})"
+        parameters += known
+    if which.text is not None:
+        where += " AND instr(lower(message), lower(?)) > 0"
+        parameters.append(which.text)
     return where, parameters
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from kitaru import codec, config
-from kitaru.errors import KitaruCorruptionError, KitaruNotFoundError
+from kitaru.errors import KitaruCorruptionError, KitaruNotFoundError, KitaruUsageError
 
 
 class StoredValue(NamedTuple):
@@ -65,7 +66,7 @@ def intact(what: str) -> Iterator[None]:
     """Where rows become values: a row that cannot become one is damaged."""
     try:
         yield
-    except (ValueError, TypeError, OverflowError) as exc:
+    except (ValueError, TypeError, OverflowError, KeyError) as exc:
         raise KitaruCorruptionError(
             f"{what} is damaged in the store: {exc}. Restore the store from a backup."
         ) from exc
@@ -76,6 +77,23 @@ def one_row(rows: list[sqlite3.Row], *, what: str) -> sqlite3.Row:
     if not rows:
         raise KitaruNotFoundError(f"{what} does not exist. Check the id.")
     return rows[0]
+
+
+def cursor(*place: int) -> str:
+    """Where a page has ended, as opaque text."""
+    return "-".join(map(str, place))
+
+
+def place(cursor: str, *, parts: int) -> list[int]:
+    """What `cursor` was made of.
+
+    Raises:
+        KitaruUsageError: it is not such a text.
+    """
+    text = str(cursor)
+    if not re.fullmatch(rf"[0-9]{{1,18}}(-[0-9]{{1,18}}){{{parts - 1}}}", text):
+        raise KitaruUsageError(f"{text!r:.60} is not a cursor of a page; leave it out to start.")
+    return [int(part) for part in text.split("-")]
 
 
 def dump(value: Any) -> str | None:

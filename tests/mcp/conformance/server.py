@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-import anyio
 from mcp import MCPError
 from mcp.server.lowlevel import Server
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
-from mcp.server.stdio import stdio_server
 from mcp.server.subscriptions import (
     InMemorySubscriptionBus,
     ListenHandler,
@@ -46,6 +44,11 @@ from mcp.types import (
 )
 from pydantic import BaseModel
 
+from kitaru_mcp import process
+from kitaru_mcp.app import App
+from kitaru_mcp.desk import Desk
+from kitaru_mcp.policy import Policy, offered_of, resolve_roots
+from kitaru_mcp.tools import TOOLS
 from tests.mcp.conformance.contents import FIXTURE_PROMPTS, FIXTURE_RESOURCES, reader_of
 from tests.mcp.conformance.fixtures import FIXTURE_TOOLS, Context, text, tool
 
@@ -173,38 +176,15 @@ async def _complete(_: Context, params: CompleteRequestParams) -> CompleteResult
     return CompleteResult(completion=Completion(values=values, total=len(values), has_more=False))
 
 
-def _kitaru_server() -> Server[Any]:
-    import kitaru
-    from kitaru_mcp.app import INSTRUCTIONS, KitaruServer
-    from kitaru_mcp.policy import Policy, resolve_roots
-    from kitaru_mcp.registry import Desk
-    from kitaru_mcp.tools import TOOLS
-
-    desk = Desk(home=None, policy=Policy(read_only=False, roots=resolve_roots([])))
-    own = KitaruServer(desk, TOOLS)
-
-    async def list_tools(_: Context, __: PaginatedRequestParams | None) -> ListToolsResult:
-        return ListToolsResult(tools=await own.list_tools())
-
-    async def call_tool(_: Context, params: CallToolRequestParams) -> Any:
-        return await own.call_tool(params.name, params.arguments or {})
-
-    return Server(
-        "kitaru",
-        version=kitaru.__version__,
-        instructions=INSTRUCTIONS,
-        on_list_tools=list_tools,
-        on_call_tool=call_tool,
-    )
-
-
-async def serve() -> None:
-    """Serve on stdin and stdout until the input ends."""
-    server = _kitaru_server()
-    add_to(server)
-    async with stdio_server() as (reads, writes):
-        await server.run(reads, writes, server.create_initialization_options())
+def main() -> None:
+    """Serve Kitaru and the fixtures on stdin and stdout until the input ends."""
+    policy = Policy(read_only=False, roots=resolve_roots([]))
+    offered = offered_of(TOOLS, policy, only=None, without=None)
+    app = App(Desk(home=None, policy=policy, offered=offered), TOOLS)
+    add_to(app.server, app.watcher.bus)
+    process.run(app.serve)
+    process.leave(0)
 
 
 if __name__ == "__main__":
-    anyio.run(serve)
+    main()

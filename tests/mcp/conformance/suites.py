@@ -36,14 +36,12 @@ REQUESTS = (
     ("kitaru", "initialize"),
     ("kitaru", "tools/list --strict"),
     ("kitaru", "tools/call --tool-name kitaru_status"),
-    ("fixtures", "resources/list"),
-    ("fixtures", "resources/templates/list"),
+    ("kitaru", "resources/list"),
+    ("kitaru", "resources/templates/list"),
+    ("kitaru", "resources/read --uri kitaru://executions?status=failed"),
+    ("kitaru", "prompts/list"),
+    ("kitaru", "prompts/get --prompt-name review_waits --prompt-args flow=agent"),
     ("fixtures", "resources/read --uri test://static-text"),
-    ("fixtures", "prompts/list"),
-    (
-        "fixtures",
-        "prompts/get --prompt-name test_prompt_with_arguments --prompt-args arg1=a arg2=b",
-    ),
 )
 
 

@@ -1,0 +1,124 @@
+"""What cannot be undone: a person is asked where the client can, else the call has to confirm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from mcp.types import ElicitRequestFormParams, ElicitResult
+
+from tests.mcp.serving import Place, Served, bare, served
+
+MODES = ["auto", "legacy"]
+
+
+class Person:
+    """Who answers the client's forms."""
+
+    def __init__(self, action: Any, content: dict[str, Any] | None = None) -> None:
+        self.answer = ElicitResult(action=action, content=content)
+        self.questions: list[str] = []
+
+    async def __call__(self, context: Any, params: Any) -> ElicitResult:
+        assert isinstance(params, ElicitRequestFormParams)
+        self.questions.append(params.message)
+        return self.answer
+
+
+def waiting(server: Served) -> str:
+    """An execution that asks its question."""
+    reply = server.call("kitaru_executions_run", target="flows.py:agent", wait_seconds=50)
+    assert reply["execution"]["status"] == "waiting"
+    exec_id: str = reply["execution"]["exec_id"]
+    return exec_id
+
+
+def status_of(place: Place, exec_id: str) -> str:
+    return place.client.executions.get(exec_id).status.value
+
+
+CANCEL = "kitaru_executions_cancel"
+REPLAY = "kitaru_executions_replay"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("content", [{"confirm": True}, {}, None])
+def test_a_person_who_agrees_is_enough(place: Place, mode: str, content: Any) -> None:
+    person = Person("accept", content)
+    with served(place, mode=mode, elicitation_callback=person) as server:
+        exec_id = waiting(server)
+        reply = server.call(CANCEL, exec_id=exec_id)
+        assert reply["execution"]["status"] == "cancelled"
+        (question,) = person.questions
+        assert exec_id in question
+        assert "(agent)" in question
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "person",
+    [Person("decline"), Person("cancel"), Person("accept", {"confirm": False})],
+    ids=["declines", "dismisses", "unticks"],
+)
+def test_a_person_who_does_not_agree_outweighs_the_call(
+    place: Place, mode: str, person: Person
+) -> None:
+    with served(place, mode=mode, elicitation_callback=person) as server:
+        exec_id = waiting(server)
+        refusal = server.refusal(CANCEL, exec_id=exec_id, confirm=True)
+        assert refusal.startswith("not_confirmed: Nothing was done")
+        before = len(place.client.executions.list(limit=200))
+        server.refusal(REPLAY, exec_id=exec_id, from_="draft", confirm=True)
+        assert len(place.client.executions.list(limit=200)) == before
+        assert status_of(place, exec_id) == "waiting"
+        place.client.executions.cancel(exec_id)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_without_a_person_the_call_has_to_confirm(place: Place, mode: str) -> None:
+    with served(place, mode=mode) as server:
+        exec_id = waiting(server)
+        for tool, more in ((CANCEL, {}), (REPLAY, {"from_": "draft"})):
+            refusal = server.refusal(tool, exec_id=exec_id, **more)
+            assert refusal.startswith("not_confirmed: Nothing was done")
+            assert "confirm=true" in refusal
+        assert status_of(place, exec_id) == "waiting"
+        replayed = server.call(REPLAY, exec_id=exec_id, from_="draft", confirm=True)
+        assert replayed["execution"]["original_exec_id"] == exec_id
+        place.client.executions.cancel(replayed["execution"]["exec_id"])
+        reply = server.call(CANCEL, exec_id=exec_id, confirm="true")
+        assert reply["execution"]["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_refused_anyway_is_not_asked(place: Place, mode: str) -> None:
+    person = Person("accept")
+    with served(place, mode=mode, elicitation_callback=person) as server:
+        exec_id = waiting(server)
+        place.client.executions.cancel(exec_id)
+        assert server.refusal(CANCEL, exec_id=exec_id).startswith("invalid_state: ")
+        assert person.questions == []
+
+
+def test_an_answer_counts_for_the_execution_it_was_given_for(place: Place) -> None:
+    with served(place) as server:
+        first, second = waiting(server), waiting(server)
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": {}}},
+    }
+    agreed = {f"confirm {first}": {"action": "accept"}}
+    with bare(place, greet=False) as plain:
+        for exec_id in (second, first):
+            plain.request(
+                "tools/call",
+                name=CANCEL,
+                arguments={"exec_id": exec_id},
+                inputResponses=agreed,
+                _meta=meta,
+            )
+        asked, done = sorted((plain.answer() for _ in range(2)), key=lambda each: each["id"])
+    assert list(asked["result"]["inputRequests"]) == [f"confirm {second}"]
+    assert done["result"]["resultType"] == "complete"
+    assert (status_of(place, first), status_of(place, second)) == ("cancelled", "waiting")
+    place.client.executions.cancel(second)
