@@ -15,6 +15,7 @@ from mcp.types import (
     ElicitRequest,
     ElicitRequestFormParams,
     ElicitResult,
+    InputRequests,
     InputRequiredResult,
 )
 from mcp.types.version import MODERN_PROTOCOL_VERSIONS
@@ -146,5 +147,5 @@ class Call:
         if isinstance(answer, ElicitResult):
             return answer
         form = ElicitRequestFormParams(message=question, requested_schema=_FORM)
-        asked = {f"confirm {about}": ElicitRequest(params=form)}
+        asked: InputRequests = {f"confirm {about}": ElicitRequest(params=form)}
         raise PersonAsked(InputRequiredResult(input_requests=asked))

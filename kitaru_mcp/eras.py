@@ -8,7 +8,8 @@ message goes to the loop it belongs to. What is no message gets an error, never 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import anyio
 import anyio.abc
@@ -132,10 +133,15 @@ class Eras:
     async def aclose(self) -> None:
         """Nothing: the other loop goes on."""
 
-    async def __aenter__(self) -> Eras:
+    async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> bool | None:
         return None
 
 

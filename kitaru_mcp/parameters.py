@@ -87,7 +87,7 @@ class Parameter:
             if isinstance(value, str) and len(value) > MAX_TEXT:
                 self._refuse(value, f"at most {MAX_TEXT} characters")
             return value
-        found = _readers[self.kind](value)
+        found: Any = _readers[self.kind](value)
         if found is None:
             self._refuse(value, _WANTED[self.kind])
         if self.kind == "text" and not found.strip():

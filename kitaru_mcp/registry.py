@@ -7,7 +7,7 @@ parameters are the arguments. `kitaru_mcp.tools.TOOLS` is the one list of all to
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -17,7 +17,8 @@ from kitaru_mcp.parameters import Parameter, parameters_of, schema_of
 
 #: Data (shown in both channels), text, or a reply made by the tool itself.
 Result: TypeAlias = dict[str, Any] | str | CallToolResult
-ToolFunction: TypeAlias = Callable[..., Result] | Callable[..., Awaitable[Result]]
+#: `fn(call, *, …)`: a plain function gives a `Result`, a coroutine function one that is awaited.
+ToolFunction: TypeAlias = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)

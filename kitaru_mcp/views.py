@@ -44,8 +44,8 @@ def row(execution: Execution) -> dict[str, Any]:
         "age": render.age(execution.created_at),
     }
     room = ROW_BYTES - _size(shown)
-    shown["flow"] = _within(render.safe_text(execution.flow_name), room)
-    room = ROW_BYTES - _size({**shown, "note": ""})
+    shown["flow"] = flow = _within(render.safe_text(execution.flow_name), room)
+    room -= _size(flow) - 2 + len(',"note":""')
     if (note := _note(execution)) and room >= _LEAST_NOTE:
         shown["note"] = _within(note, room)
     return shown
@@ -53,7 +53,7 @@ def row(execution: Execution) -> dict[str, Any]:
 
 def _within(text: str, room: int) -> str:
     """The beginning of a text that takes at most so many bytes as JSON."""
-    if _size(text) - 2 <= room:
+    if len(text) <= room and (text.isalnum() and text.isascii() or _size(text) - 2 <= room):
         return text
     text = text[:room]
     while _size(text) + 1 > room:
@@ -244,7 +244,7 @@ def _clip(text: str, most: int) -> str:
 
 
 def _moment(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%MZ")
+    return f"{moment.isoformat(timespec='minutes')[:16]}Z"
 
 
 def _size(data: Any) -> int:

@@ -132,9 +132,10 @@ class Model:
         Args:
             without: fields to leave out.
         """
+        model: Any = type(self)
         return {
             name: to_json(getattr(self, name))
-            for name in _public_fields(type(self))  # type: ignore[arg-type]
+            for name in _public_fields(model)
             if name not in without
         }
 

@@ -84,8 +84,7 @@ class Executions(Steering):
             KitaruStateError: the prefix fits several.
         """
         with self._open().snapshot() as conn:
-            found = executions.summary(conn, executions.find(conn, exec_id).id)
-        return replace(found, _client=self)
+            return executions.summary(conn, executions.find(conn, exec_id).id, client=self)
 
     def ended_checkpoints(
         self, exec_id: str, *, cursor: str | None = None, limit: int = config.ENDED_PAGE
@@ -167,8 +166,7 @@ class Executions(Steering):
             until=until,
         )
         with self._open().snapshot() as conn:
-            page = executions.listing(conn, where, limit=limit, cursor=cursor)
-        return Page([replace(each, _client=self) for each in page], page.next_cursor)
+            return executions.listing(conn, where, limit=limit, cursor=cursor, client=self)
 
     def flow_names(self, *, limit: int = config.MAX_PAGE) -> builtins.list[str]:
         """The names of the flows that have executions, in alphabetical order.

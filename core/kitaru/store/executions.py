@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from kitaru import clock, codec, config, ids
-from kitaru.models import Execution, ExecutionStatus, Page, move
+from kitaru.models import Actions, Execution, ExecutionStatus, Page, move
 from kitaru.store import journal, leases, refs, values, waits
 from kitaru.store.values import StoredValue
 
@@ -134,16 +134,21 @@ def get(conn: sqlite3.Connection, execution: int) -> Execution:
     return _model(conn, row, detail=True)
 
 
-def summary(conn: sqlite3.Connection, execution: int) -> Execution:
-    """One execution as a row of a listing."""
+def summary(conn: sqlite3.Connection, execution: int, *, client: Actions) -> Execution:
+    """One execution as a row of a listing, bound to a client."""
     row = conn.execute(f"{_SUMMARY}WHERE id = ?", (execution,)).fetchone()
-    return _model(conn, row, detail=False)
+    return _model(conn, row, detail=False, client=client)
 
 
 def listing(
-    conn: sqlite3.Connection, where: Filter, *, limit: int, cursor: str | None
+    conn: sqlite3.Connection,
+    where: Filter,
+    *,
+    limit: int,
+    cursor: str | None,
+    client: Actions,
 ) -> Page[Execution]:
-    """Newest first, one page; each filter is in SQL and on an index."""
+    """Newest first, one page, bound to a client; each filter is in SQL and on an index."""
     head, time, key = _SUMMARY, "executions.created_at", "id"
     if where.tags:
         head, time, key = _TAGGED, "tagged.created_at", "tagged.execution"
@@ -159,7 +164,8 @@ def listing(
     more = len(rows) > limit
     rows = rows[:limit]
     next_cursor = values.cursor(rows[-1]["created_at"], rows[-1]["id"]) if more else None
-    return Page([_model(conn, row, detail=False) for row in rows], next_cursor)
+    models = [_model(conn, row, detail=False, client=client) for row in rows]
+    return Page(models, next_cursor)
 
 
 def count_by_status(conn: sqlite3.Connection) -> dict[ExecutionStatus, int]:
@@ -206,7 +212,9 @@ def _conditions(where: Filter, time: str) -> tuple[list[str], list[Any]]:
 
 
 @values.intact("An execution")
-def _model(conn: sqlite3.Connection, row: sqlite3.Row, *, detail: bool) -> Execution:
+def _model(
+    conn: sqlite3.Connection, row: sqlite3.Row, *, detail: bool, client: Actions | None = None
+) -> Execution:
     exec_id, what = row["exec_id"], f"Execution {row['exec_id']}"
     status = ExecutionStatus(row["status"])
     asked = []
@@ -244,6 +252,7 @@ def _model(conn: sqlite3.Connection, row: sqlite3.Row, *, detail: bool) -> Execu
         checkpoint_count=calls,
         artifact_count=row["saved"] + results,
         llm_usage_summary=metadata.get("llm_usage_summary_v1"),
+        _client=client,
     )
 
 
