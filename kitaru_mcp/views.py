@@ -53,7 +53,7 @@ def row(execution: Execution) -> dict[str, Any]:
 
 def _within(text: str, room: int) -> str:
     """The beginning of a text that takes at most so many bytes as JSON."""
-    if len(text) <= room and (text.isalnum() and text.isascii() or _size(text) - 2 <= room):
+    if len(text) <= room and ((text.isalnum() and text.isascii()) or _size(text) - 2 <= room):
         return text
     text = text[:room]
     while _size(text) + 1 > room:

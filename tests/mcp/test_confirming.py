@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from mcp.types import ElicitRequestFormParams, ElicitResult
 
+from kitaru_mcp.tools import TOOLS
 from tests.mcp.serving import Place, Served, bare, served
 
 MODES = ["auto", "legacy"]
@@ -35,6 +36,43 @@ def waiting(server: Served) -> str:
 
 def status_of(place: Place, exec_id: str) -> str:
     return place.client.executions.get(exec_id).status.value
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("person", [None, Person("accept")], ids=["nobody", "somebody"])
+def test_every_tool_is_driven(place: Place, mode: str, person: Person | None) -> None:
+    abilities = {} if person is None else {"elicitation_callback": person}
+    confirm = {} if person else {"confirm": True}
+    with served(place, mode=mode, **abilities) as server:
+        called = set()
+
+        def call(tool: str, **arguments: Any) -> Any:
+            called.add(tool)
+            reply = server.reply(tool, **arguments)
+            assert not reply.is_error, reply.text
+            return reply.data
+
+        started = call("kitaru_executions_run", target="flows.py:agent", args={"topic": "tea"})
+        which = {"exec_id": started["execution"]["exec_id"]}
+        assert call("kitaru_executions_wait", **which)["status"] == "waiting"
+        listed = call("kitaru_executions_list", status="waiting", flow="agent")["items"]
+        assert which["exec_id"] in [row["exec_id"] for row in listed]
+        assert call("kitaru_executions_get", **which)["inputs"] == {"topic": "tea"}
+        assert call("kitaru_executions_latest", flow="agent")["exec_id"] == which["exec_id"]
+        call("get_execution_logs", **which)
+        artifact_id = call("kitaru_artifacts_list", **which)["items"][-1]["artifact_id"]
+        assert call("kitaru_artifacts_get", artifact_id=artifact_id)["value"] == "About tea"
+        call("kitaru_executions_input", **which, wait="approve", value=True)
+        assert call("kitaru_executions_wait", **which)["result"] == "ABOUT TEA"
+        replayed = call("kitaru_executions_replay", **which, from_="draft", **confirm)
+        which = {"exec_id": replayed["execution"]["exec_id"]}
+        assert call("kitaru_executions_cancel", **which, **confirm)["execution"]["next"]
+        broken = call("kitaru_executions_run", target="flows.py:broken", wait_seconds=50)
+        which = {"exec_id": broken["execution"]["exec_id"]}
+        assert call("kitaru_executions_retry", **which)["execution"]["exec_id"] == which["exec_id"]
+        assert call("kitaru_stacks_list")["items"][0]["name"] == "local"
+        assert call("kitaru_status")["exists"] is True
+    assert called == {tool.name for tool in TOOLS}
 
 
 CANCEL = "kitaru_executions_cancel"

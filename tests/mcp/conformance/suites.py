@@ -45,6 +45,10 @@ REQUESTS = (
 )
 
 
+#: How the inspector sums up what it has found; it says nothing when that is nothing.
+_FINDINGS = re.compile(r"\d+ errors?, \d+ warnings?")
+
+
 @dataclass(frozen=True)
 class Verdict:
     """How a run ended, with what there is to say of it."""
@@ -110,8 +114,9 @@ def inspector(node: Node, place: Place, era: str) -> Verdict:
         if done.returncode:
             passed = False
             lines.append(f"{request}: exit code {done.returncode}: {done.stderr}{done.stdout}")
-        elif "--strict" in request:
-            lines.append(f"{request}: {done.stderr.strip().splitlines()[-1]}")
+        elif "--strict" in request and (found := _FINDINGS.search(done.stderr)):
+            passed = False
+            lines.append(f"{request}: {found[0]}: {done.stderr}{done.stdout}")
     return Verdict(passed, [f"{len(REQUESTS)} requests", *lines])
 
 
