@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -75,7 +74,7 @@ def overview(execution: Execution, *, offered: Any) -> dict[str, Any]:
         "flow": execution.flow_name,
         "status": execution.status.value,
         "stalled": execution.stalled,
-        "status_reason": _clip(execution.status_reason or "", _MESSAGE),
+        "status_reason": _reason(execution),
         "created_at": execution.created_at.isoformat(timespec="seconds"),
         "age": render.age(execution.created_at),
         "took": _took(execution.started_at, ended) if ended else None,
@@ -85,7 +84,7 @@ def overview(execution: Execution, *, offered: Any) -> dict[str, Any]:
         "result": _value(execution.result) if execution.status.is_successful else None,
         "failure": _failure(execution.failure),
         "pending_waits": waits(execution),
-        "checkpoints": _checkpoints(execution.checkpoints),
+        "checkpoints": _checkpoints(execution),
         "artifact_count": execution.artifact_count,
         "original_exec_id": execution.original_exec_id,
         "parent_exec_id": execution.parent_exec_id,
@@ -134,10 +133,8 @@ def suggestions(execution: Execution, *, offered: Any) -> list[str]:
             f"get_execution_logs({given}, tail=50)",
             f"kitaru_executions_retry({given})",
         ],
-        ExecutionStatus.WAITING: [
-            *[_answer(given, each) for each in execution.pending_waits[:1]],
-            f"kitaru_executions_wait({given})",
-        ],
+        ExecutionStatus.WAITING: [_answer(given, each) for each in execution.pending_waits]
+        or [f"kitaru_executions_wait({given})"],
         ExecutionStatus.COMPLETED: [f"kitaru_artifacts_list({given})"],
     }.get(execution.status, [f"kitaru_executions_wait({given})"])
     if execution.status is ExecutionStatus.CANCELLED:
@@ -184,6 +181,12 @@ def _end(traceback: str) -> str:
     return "\n".join([*([f"[{len(lines)} lines before]"] if lines else []), *reversed(kept)])
 
 
+def _reason(execution: Execution) -> str:
+    """Why the status is what it is, unless the failure or the question says so."""
+    is_said = execution.failure is not None or execution.pending_waits
+    return "" if is_said else _clip(execution.status_reason or "", _MESSAGE)
+
+
 def waits(execution: Execution) -> list[dict[str, Any]]:
     """Its open questions, oldest first."""
     return [_wait(each) for each in execution.pending_waits]
@@ -201,14 +204,16 @@ def _wait(wait: PendingWait) -> dict[str, Any]:
     return {**shown, "schema": render.shown_value(wait.schema, masks=False)}
 
 
-def _checkpoints(calls: Sequence[CheckpointCall]) -> dict[str, Any]:
+def _checkpoints(execution: Execution) -> dict[str, Any]:
     """How many there are in each status, and the last ones; failed ones always."""
+    calls = execution.checkpoints
     if not calls:
         return {}
     counts = Counter(call.status.value for call in calls)
     failed = [call for call in calls if call.failure is not None][-_CHECKPOINTS // 2 :]
     chosen = {call.call_id for call in [*failed, *calls[-(_CHECKPOINTS - len(failed)) :]]}
-    rows = [_call(call) for call in calls if call.call_id in chosen]
+    known = execution.failure.message if execution.failure else None
+    rows = [_call(call, known=known) for call in calls if call.call_id in chosen]
     hidden = len(calls) - len(rows)
     return {
         "counts": dict(counts),
@@ -217,14 +222,16 @@ def _checkpoints(calls: Sequence[CheckpointCall]) -> dict[str, Any]:
     }
 
 
-def _call(call: CheckpointCall) -> dict[str, Any]:
+def _call(call: CheckpointCall, *, known: str | None) -> dict[str, Any]:
+    """A checkpoint; a failure that is the execution's own, `known`, is not told again."""
+    failure = call.failure.message if call.failure else ""
     data = {
         "call_id": call.call_id,
         "status": call.status.value,
         "took": _took(call.started_at, call.ended_at),
         "attempts": len(call.attempts) if len(call.attempts) > 1 else None,
         "cached_from": call.cached_from,
-        "failure": _clip(call.failure.message, _MESSAGE) if call.failure else None,
+        "failure": "" if failure == known else _clip(failure, _MESSAGE),
     }
     return {key: value for key, value in data.items() if value not in _EMPTY}
 

@@ -175,6 +175,10 @@ def _argument(
     return conform(value, declared, what=what)
 
 
+def _type_name(declared: Any) -> str:
+    return declared.__name__ if isinstance(declared, type) else str(declared)
+
+
 def conform(value: Any, declared: Any, *, what: str) -> Any:
     """A value that came as JSON, as the annotated type.
 
@@ -193,7 +197,7 @@ def conform(value: Any, declared: Any, *, what: str) -> Any:
         first = exc.errors(include_url=False)[0]
         where = "".join(f"[{part!r}]" for part in first["loc"])
         raise KitaruUsageError(
-            f"{what}{where} does not fit {declared!r}: {first['msg']}."
+            f"{what}{where} does not fit {_type_name(declared)}: {first['msg']}."
         ) from None
     except Exception as exc:  # a validator is user code
         raise KitaruUsageError(

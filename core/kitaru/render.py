@@ -105,6 +105,8 @@ def age(moment: datetime) -> str:
 def span(seconds: float) -> str:
     """A length of time in its largest unit; below ten seconds with tenths."""
     seconds = max(seconds, 0.0)
+    if seconds < 1:
+        return f"{round(seconds * 1000)}ms"
     if seconds < 10:
         return f"{seconds:.1f}s"
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):

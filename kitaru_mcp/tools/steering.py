@@ -23,6 +23,11 @@ from kitaru_mcp.tools.waiting import MAX_SECONDS, settled
 if TYPE_CHECKING:
     from kitaru.models import Execution
 
+#: How long a driver usually needs until it has stopped; nothing depends on it.
+_STOP_SECONDS = 1
+_CANCELLING = {"cancelling": "Its driver stops at its next checkpoint, or is ended in 10 seconds."}
+_NAMED = 5
+
 
 @tool("kitaru_executions_run", RUNS_CODE, hint="start launch execute")
 async def run(
@@ -129,15 +134,16 @@ async def replay(
     """Start a new execution that reuses this one's record up to a checkpoint and runs the rest
     again. Returns at once."""
     found = await in_thread(partial(_allowed, call, exec_id))
-    move("replay", exec_id=found.exec_id, status=found.status)
+    executions = call.client.executions
+    preview = partial(executions.replay_preview, from_=from_, overrides=overrides)
+    again = await in_thread(partial(preview, found.exec_id))
     await call.confirm(
-        f"Replay {_named(found)} from {from_[:80]!r}: that checkpoint and all after it run again, "
-        "with whatever they do outside.",
+        f"Replay {_named(found)} from {_listed(again)}: what they do outside, they do again.",
         about=found.exec_id,
         confirmed=confirm,
     )
     start = partial(
-        call.client.executions.replay_with,
+        executions.replay_with,
         found.exec_id,
         from_=from_,
         overrides=overrides,
@@ -169,7 +175,9 @@ async def cancel(
         about=found.exec_id,
         confirmed=confirm,
     )
-    return await _acted(call, await in_changing_thread(partial(executions.cancel, found.exec_id)))
+    asked = await in_changing_thread(partial(executions.cancel, found.exec_id))
+    execution = await settled(call, asked, seconds=_STOP_SECONDS)
+    return await _acted(call, execution) | ({} if execution.status.is_finished else _CANCELLING)
 
 
 def _allowed(call: Call, exec_id: str) -> Execution:
@@ -179,6 +187,13 @@ def _allowed(call: Call, exec_id: str) -> Execution:
     if spec["target"] is not None:  # without a target, the client says why it cannot go on
         call.desk.policy.check_recorded(spec["target"], root=spec["root"])
     return execution
+
+
+def _listed(calls: list[str]) -> str:
+    from kitaru import render
+
+    first = ", ".join(calls[:_NAMED]) + (" …" if len(calls) > _NAMED else "")
+    return f"{render.safe_text(first)[:200]} ({len(calls)} recorded calls run again)"
 
 
 def _named(execution: Execution) -> str:

@@ -201,8 +201,10 @@ class Executions(Steering):
         if not found:
             asked = {"flow": flow, "status": status, "stack": stack}
             filters = ", ".join(f"{key}={value!s}" for key, value in asked.items() if value)
+            if not filters:
+                raise KitaruNotFoundError("There is no execution in this store yet; start one.")
             raise KitaruNotFoundError(
-                f"No execution fits {filters or 'an empty store'}. Widen the filter, or start one."
+                f"No execution fits {filters}. Widen the filter, or start one."
             )
         return self.get(found[0].exec_id)
 

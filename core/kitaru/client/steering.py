@@ -145,6 +145,27 @@ class Steering(ABC):
         """
         return self.replay_with(exec_id, from_=from_, overrides=overrides, flow_inputs=flow_inputs)
 
+    def replay_preview(
+        self, exec_id: str, *, from_: str, overrides: Mapping[str, Any] | None = None
+    ) -> list[str]:
+        """The recorded checkpoints that a replay would run again, at least; starts nothing.
+
+        Args:
+            exec_id: full id or unique prefix.
+            from_: the checkpoint (name or call id) from which calls run again.
+            overrides: what `replay` would be given.
+
+        Raises:
+            KitaruStateError: it is running, or a selector fits no call or several.
+            KitaruUsageError: an override's key cannot be right.
+        """
+        encoded = plans.encoded(overrides)
+        with self._open().snapshot() as conn:
+            row, plan = launch.plan_replay(conn, exec_id, from_=from_, overrides=encoded)
+            calls = journal.load(conn, row.id, exec_id=row.exec_id)
+        again = [call for call in calls if call.kind == "checkpoint" and call.seq >= plan.from_seq]
+        return [call.call_id for call in again if call.call_id not in plan.overrides]
+
     def replay_with(
         self,
         exec_id: str,
