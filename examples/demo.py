@@ -2,14 +2,17 @@
 
     python3 dev demo
 
-A real client talks to a real `kitaru-mcp` over stdio. It runs `examples/release_notes.py` on this
-repository, kills the process that drives it, answers its question all the same, has it resumed and
-then replays it with one recorded value changed. The notes and the store are kept in a folder of
-their own (`KITARU_HOME`, or a temporary one). Whatever goes otherwise ends it with exit code 1.
+A real client talks to a real `kitaru-mcp` over stdio. It finds out why a run of
+`examples/release_notes.py` failed, runs it again on this repository, kills the process that drives
+it, answers its question all the same, and hears of each change while the command line resumes it.
+Then it replays it with one recorded value changed, for which a person is asked. The notes and the
+store are kept in a folder of their own (`KITARU_HOME`, or a temporary one). Whatever goes otherwise
+ends it with exit code 1.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -24,6 +27,7 @@ from typing import Any
 
 import anyio
 from mcp import Client, MCPError, StdioServerParameters
+from mcp.types import ElicitRequestParams, ElicitResult, PromptReference, TextResourceContents
 
 from kitaru.config import LEASE_SECONDS
 
@@ -69,13 +73,18 @@ class Demo:
     def __init__(self, client: Client, home: Path) -> None:
         self.client = client
         self.home = home
+        self.heard: list[str] = []
 
     async def call(self, tool: str, **arguments: Any) -> Any:
         """The answer of a tool: its structured content, or its text."""
-        result = await self.client.call_tool(tool, arguments)
+        result = await self.client.call_tool(tool, arguments, progress_callback=self.hear)
         text = "\n".join(block.text for block in result.content if block.type == "text")
         expect(not result.is_error, f"{tool} answered with an error: {text}")
         return text if result.structured_content is None else result.structured_content
+
+    async def hear(self, progress: float, total: float | None, message: str | None) -> None:
+        """Keep what the server tells while a call is under way: the checkpoints that end."""
+        self.heard.append((message or "").partition(":")[0])
 
     async def until(self, exec_id: str, status: str) -> dict[str, Any]:
         """The execution, once it has a status; the server tells when something happens."""
@@ -97,15 +106,32 @@ class Demo:
         status = await self.call("kitaru_status")
         say("kitaru_status", f"{status['sdk_version']}, store {status['database']}")
         expect(Path(status["home"]) == self.home, "The server uses another store.")
-        first = await self.run_and_kill()
+        repository, revisions = choose_history(self.home)
+        await self.fail_and_triage(repository)
+        first = await self.run_and_kill(repository, revisions)
         notes = await self.answer_and_resume(first)
         section = await self.look_around(first["exec_id"])
         await self.replay(first["exec_id"], section)
         expect(notes.read_text(encoding="utf-8").startswith("## "), f"{notes} was changed.")
 
-    async def run_and_kill(self) -> dict[str, Any]:
+    async def fail_and_triage(self, repository: Path) -> None:
+        """Run the flow on commits that are not there; a prompt brings what is needed to say why."""
+        args = {"repository": str(repository), "revisions": "no-such-tag..HEAD"}
+        run = await self.call("kitaru_executions_run", target=TARGET, args=args, wait_seconds=50)
+        failed = run["execution"]
+        expect(failed["status"] == "failed", f"It did not fail: {failed}")
+        say("kitaru_executions_run", f"{failed['exec_id']} failed: {failed['failure']['message']}")
+        typed = {"name": "exec_id", "value": "latest:"}
+        completed = await self.client.complete(PromptReference(name="triage"), typed)
+        (which,) = completed.completion.values
+        prompt = await self.client.get_prompt("triage", {"exec_id": which})
+        (text,) = (each.content.text for each in prompt.messages if each.content.type == "text")
+        expect(failed["exec_id"] in text, f"The prompt is about another execution: {text}")
+        say("prompts/get triage", f"of {which}: {text.splitlines()[0]}")
+        expect(any("retry" in call for call in failed["next"]), f"No way on: {failed['next']}")
+
+    async def run_and_kill(self, repository: Path, revisions: str) -> dict[str, Any]:
         """Run the flow until it asks its question; then kill the process that drives it."""
-        repository, revisions = choose_history(self.home)
         args = {
             "repository": str(repository),
             "revisions": revisions,
@@ -114,7 +140,9 @@ class Demo:
         run = await self.call("kitaru_executions_run", target=TARGET, args=args)
         exec_id = run["execution"]["exec_id"]
         say("kitaru_executions_run", f"{exec_id}: {TARGET} on {repository}, {revisions}")
+        self.heard.clear()
         asked = await self.until(exec_id, "waiting")
+        say("kitaru_executions_wait", f"told of {', '.join(self.heard)}")
         say("kitaru_executions_get", f"waiting: {asked['pending_wait']['question']}")
         lines = await self.call("get_execution_logs", exec_id=exec_id, source="runner")
         runner = re.search(r"Started by process \S+:(\d+), epoch", lines)
@@ -133,9 +161,7 @@ class Demo:
         )
         expect(answer["continues_by_itself"] is False, "A dead runner was said to continue.")
         say("kitaru_executions_input", "approved; the server says it does not continue by itself")
-        resume = command("executions", "resume", exec_id)
-        await anyio.to_thread.run_sync(run, resume, ROOT, self.home)
-        say("$ kitaru", f"executions resume {exec_id}")
+        await self.resume(exec_id)
         ended = await self.until(exec_id, "completed")
         path = Path(ended["result"]["path"])
         say("kitaru_executions_get", f"completed: wrote {path}")
@@ -149,11 +175,33 @@ class Demo:
         )
         return path
 
+    async def resume(self, exec_id: str) -> None:
+        """Have the command line continue it; the server tells of each change that makes."""
+        resource = f"kitaru://executions/{exec_id}"
+        line = command("executions", "resume", exec_id)
+        say("$ kitaru", f"executions resume {exec_id}")
+        with anyio.move_on_after(SECONDS):
+            async with (
+                self.client.listen(resource_subscriptions=[resource]) as changes,
+                anyio.create_task_group() as tasks,
+            ):
+                tasks.start_soon(anyio.to_thread.run_sync, run, line, ROOT, self.home)
+                async for _ in changes:
+                    (found,) = (await self.client.read_resource(resource)).contents
+                    text = found.text if isinstance(found, TextResourceContents) else "{}"
+                    if json.loads(text)["status"] == "completed":
+                        say("resource updated", f"{resource}: completed")
+                        return
+        raise Deviation(f"Nobody told within {SECONDS} seconds that {resource} is completed.")
+
     async def look_around(self, exec_id: str) -> dict[str, Any]:
         """Logs and artifacts; returns the first ranked section."""
         logs = await self.call("get_execution_logs", exec_id=exec_id)
         lines = logs.splitlines()
         say("get_execution_logs", f"{len(lines)} lines; the first: {lines[0].split(' ', 2)[-1]}")
+        of = {"exec_id": exec_id, "checkpoint": "draft_notes", "text": "Draft of"}
+        found = await self.call("get_execution_logs", **of)
+        say("", f"those with 'Draft of': {found.split(' ', 2)[-1]}")
         listed = await self.call("kitaru_artifacts_list", exec_id=exec_id)
         ids = [item["artifact_id"] for item in listed["items"]]
         names = Counter(re.sub(r"#\d+$", "", each).rpartition("/")[2] for each in ids)
@@ -177,7 +225,6 @@ class Demo:
             from_="draft_notes",
             overrides={"checkpoint.rank_changes#1": section | {"changes": [change]}},
             flow_inputs={"output": str(other)},
-            confirm=True,
         )
         new_id = replayed["execution"]["exec_id"]
         expect(replayed["available"] and new_id != exec_id, f"No new execution: {replayed}")
@@ -199,6 +246,12 @@ class Demo:
         expect(replaced == 1 and reused > 0, f"{replaced} calls were replaced, {reused} reused.")
         made = len(calls) - reused - replaced
         say("", f"{reused} calls reused, {replaced} replaced, {made} made again")
+
+
+async def agree(context: object, params: ElicitRequestParams) -> ElicitResult:
+    """The person at the client, who is asked before what cannot be undone."""
+    say("elicitation", f"{params.message} The person agrees.")
+    return ElicitResult(action="accept", content={"confirm": True})
 
 
 async def gone(pid: int) -> None:
@@ -278,7 +331,7 @@ async def connect(home: Path) -> None:
         env={**os.environ, "KITARU_HOME": str(home)},
         cwd=ROOT,
     )
-    async with Client(server, read_timeout_seconds=SECONDS) as client:
+    async with Client(server, read_timeout_seconds=SECONDS, elicitation_callback=agree) as client:
         await Demo(client, home).story()
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -25,7 +26,10 @@ from pathlib import Path
 import pytest
 
 import kitaru
+import kitaru_mcp
 from kitaru.models import ExecutionStatus, legal_actions
+from kitaru_mcp import replies
+from tests import tool_table
 
 ROOT = Path(__file__).resolve().parent.parent
 SDK = ROOT / "core" / "kitaru"
@@ -184,6 +188,38 @@ def test_every_option_has_a_row(name: str):
     rows = re.findall(r"^\| `(\w+)` \|", read("docs/authoring.md"), re.MULTILINE)
     options = [*inspect.signature(getattr(kitaru, name)).parameters]
     assert [option for option in options if option not in {*rows, "fn"}] == []
+
+
+def test_the_table_of_tools_is_the_one_of_the_registry():
+    shown = tool_table.shown(read("docs/mcp.md"))
+    assert shown == tool_table.rendered(), "renew it: python -m tests.tool_table"
+
+
+def rows_of(document: str, section: str) -> str:
+    """The lines of one section of a document."""
+    _, found, rest = read(document).partition(f"# {section}\n")
+    assert found, f"{document} has no section {section!r}"
+    return re.split(r"^#+ ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def test_every_option_of_the_server_has_a_row(tmp_path: Path):
+    helped = run([sys.executable, "-m", "kitaru_mcp.server", "--help"], tmp_path, tmp_path)
+    rows = re.findall(
+        r"^\| (`--.*?) \|", rows_of("docs/mcp.md", "The server's options"), re.MULTILINE
+    )
+    shown = {option for row in rows for option in re.findall(r"--[\w-]+", row)}
+    assert shown == {*re.findall(r"(?<!\w)--[a-z][\w-]+", helped)}
+
+
+def test_every_code_word_of_an_error_has_a_row():
+    rows = re.findall(r"^\| `(\w+)` \|", rows_of("docs/mcp.md", "Errors"), re.MULTILINE)
+    sources = [path.read_text() for path in Path(kitaru_mcp.__path__[0]).rglob("*.py")]
+    raised = {word for text in sources for word in re.findall(r'failure\(\s*"(\w+)"', text)}
+    assert sorted(rows) == sorted({*raised, *(word for _, word in replies._CODES)})
+
+
+def test_the_readme_names_the_server_as_its_registry_does():
+    assert f"<!-- mcp-name: {json.loads(read('server.json'))['name']} -->" in read("README.md")
 
 
 def test_links_lead_somewhere():
