@@ -151,6 +151,8 @@ def accept(
         KitaruUsageError: one is unknown, missing, or cannot be read.
     """
     known = [parameter.name for parameter in parameters]
+    # `from_` is Python's way to spell an argument that everybody else calls `from`.
+    arguments = {f"{name}_" if f"{name}_" in known else name: arguments[name] for name in arguments}
     for name in arguments:
         if name not in known:
             raise KitaruUsageError(_unknown(name, known, tool=tool))

@@ -138,6 +138,8 @@ def _triage(desk: Desk, exec_id: str | None) -> str:
     from kitaru import render
     from kitaru_mcp import views
 
+    if not exec_id and not desk.client.executions.list(status="failed", limit=1):
+        return "No execution has failed. Say so; there is nothing else to do."
     execution = desk.client.executions.get(exec_id or "latest:failed")
     overview = views.overview(execution, offered=desk.offered)
     page = desk.client.executions.logs(execution.exec_id, tail=_LOG_LINES)
@@ -159,7 +161,8 @@ def _waits(desk: Desk, given: dict[str, str]) -> str:
 
     page = desk.client.executions.list(given.get("flow") or None, "waiting", limit=_WAITING)
     waiting = [
-        {**views.row(execution), "pending_waits": views.waits(execution)} for execution in page
+        {**views.row(execution), "pending_waits": views.waits(execution)}
+        for execution in reversed(page)
     ]
     if not waiting:
         return "No execution waits for an answer. Say so; there is nothing else to do."

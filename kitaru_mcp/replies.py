@@ -8,6 +8,7 @@ to get it. An error is one line: a code word, what happened, what to do next.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from mcp.types import CallToolResult, TextContent
@@ -21,6 +22,11 @@ from kitaru_mcp.registry import Result
 MAX_CHARACTERS = 40_000
 MAX_ERROR = 400
 _ERROR_TAIL = 120
+#: What a person would type, where a model has a tool; there is none for `resume`.
+_COMMAND = re.compile(
+    r"`?kitaru executions (?P<name>list|get|logs|input|retry|replay|cancel|run)\b"
+    r"(?: [^`.]*?'…'|[^`.]*(?=`))?`?"
+)
 
 #: The first class that fits gives the code word.
 _CODES: tuple[tuple[type[errors.KitaruError], str], ...] = (
@@ -58,7 +64,13 @@ def refusal_text(error: errors.KitaruError) -> str:
     from kitaru import render
 
     code = next((code for cls, code in _CODES if isinstance(error, cls)), "internal")
-    return _short(code, render.safe_text(" ".join(str(error).split())))
+    text = _COMMAND.sub(_tool_for, " ".join(str(error).split()))
+    return _short(code, render.safe_text(text))
+
+
+def _tool_for(command: re.Match[str]) -> str:
+    name = command["name"]
+    return "get_execution_logs" if name == "logs" else f"kitaru_executions_{name}"
 
 
 def failure(code: str, message: str) -> CallToolResult:

@@ -80,6 +80,7 @@ def overview(execution: Execution, *, offered: Any) -> dict[str, Any]:
         "took": _took(execution.started_at, ended) if ended else None,
         "tags": list(execution.tags),
         "metadata": _value(execution.metadata),
+        "target": execution.frozen_execution_spec.get("target"),
         "inputs": _value(execution.inputs),
         "result": _value(execution.result) if execution.status.is_successful else None,
         "failure": _failure(execution.failure),
@@ -103,12 +104,11 @@ def overview(execution: Execution, *, offered: Any) -> dict[str, Any]:
 
 def artifact(ref: ArtifactRef) -> dict[str, Any]:
     """An artifact in a list; its name is left out where its id ends with it."""
-    data = {
-        "artifact_id": ref.artifact_id,
-        "kind": ref.kind,
-        "save_type": ref.save_type,
-        "size": ref.size,
-    }
+    data: dict[str, Any] = {"artifact_id": ref.artifact_id, "size": ref.size}
+    if ref.kind is not None:
+        data["kind"] = ref.kind
+    if ref.save_type != "step_output":
+        data["save_type"] = ref.save_type
     if not ref.artifact_id.endswith(f"/{ref.name}"):
         data["name"] = ref.name
     return render.shown(data)

@@ -90,7 +90,11 @@ def misfit(value: Any, schema: Any, *, root: dict[str, Any] | None = None) -> st
     if error is None:
         return None
     where = f"at {error.json_path}: " if error.absolute_path else ""
-    return f"{where}{error.message[:200]}"
+    message = error.message
+    # JSON Schema speaks of JSON, its checker of Python's null, true and false.
+    if message.startswith(python := repr(error.instance)):
+        message = json.dumps(error.instance, ensure_ascii=False) + message[len(python) :]
+    return f"{where}{message[:200]}"
 
 
 @cache

@@ -138,7 +138,8 @@ async def replay(
     preview = partial(executions.replay_preview, from_=from_, overrides=overrides)
     again = await in_thread(partial(preview, found.exec_id))
     await call.confirm(
-        f"Replay {_named(found)} from {_listed(again)}: what they do outside, they do again.",
+        f"Replay {_named(found)} from {_listed(again)}{_changed(overrides, flow_inputs)}: "
+        "what they do outside, they do again.",
         about=found.exec_id,
         confirmed=confirm,
     )
@@ -187,6 +188,13 @@ def _allowed(call: Call, exec_id: str) -> Execution:
     if spec["target"] is not None:  # without a target, the client says why it cannot go on
         call.desk.policy.check_recorded(spec["target"], root=spec["root"])
     return execution
+
+
+def _changed(overrides: dict[str, Any] | None, flow_inputs: dict[str, Any] | None) -> str:
+    from kitaru import render
+
+    names = ", ".join([*(overrides or {}), *(flow_inputs or {})])
+    return f" with other values of {render.safe_text(names)[:200]}" if names else ""
 
 
 def _listed(calls: list[str]) -> str:

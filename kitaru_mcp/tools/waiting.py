@@ -65,7 +65,7 @@ def is_settled(call: Call, execution: Execution) -> bool:
 
 async def settled(call: Call, execution: Execution, *, seconds: float) -> Execution:
     """The execution once it is settled, or as it is when the time is up."""
-    version, unchanged, done = None, 0, 0
+    version, unchanged, done, is_on = None, 0, 0, False
     ended = _Ended(call, execution.exec_id)
     with anyio.move_on_after(seconds):
         while not call.desk.is_ending:
@@ -76,8 +76,10 @@ async def settled(call: Call, execution: Execution, *, seconds: float) -> Execut
                 await anyio.sleep(_LOOK_SECONDS)
                 continue
             names, execution, is_over = await in_thread(ended.look)
-            done += len(names)
-            for number, name in enumerate(names[-_TOLD:], start=done + 1 - len(names[-_TOLD:])):
+            # What had ended before is only counted: a wait that goes on tells nothing twice.
+            told = names[-_TOLD if is_on else -1 :]
+            done, is_on = done + len(names), True
+            for number, name in enumerate(told, start=done + 1 - len(told)):
                 await call.progress(number, name)
             if is_over:
                 break

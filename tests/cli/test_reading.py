@@ -152,8 +152,11 @@ def test_logs_are_the_lines_written_with_control_characters_escaped(cli):
     assert [(e["level"], e["checkpoint_name"]) for e in entries] == [("INFO", "research")]
     assert entries[0]["message"] == "looking up dogs\\x1b[31m"
     assert "epoch 1" in cli.good("executions", "logs", exec_id, "--source", "runner")
-    none = cli.good("executions", "logs", exec_id, "--checkpoint", "nothing")
+    none = cli.good("executions", "logs", exec_id, "--text", "nothing")
     assert none == f"No log entries found for execution {exec_id}.\n"
+    refused = cli("executions", "logs", exec_id, "--checkpoint", "reserch")
+    assert refused.code == 1
+    assert "has not called a checkpoint 'reserch'. Nearest: research." in refused.err
 
 
 def test_logs_are_narrowed_by_level_text_and_to_the_last(cli):

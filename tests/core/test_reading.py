@@ -88,11 +88,18 @@ def test_latest_is_the_newest_of_all_of_a_status_or_of_a_flow():
     assert KitaruClient().artifacts.list("latest:failed") == []
 
 
-@pytest.mark.parametrize("ref", ["latest:", "latest:cancelled", "latest:nothing", "latest:fl-0"])
+@pytest.mark.parametrize("ref", ["latest:", "latest:nothing", "latest:fl-0"])
 def test_latest_of_nothing_says_what_may_be_asked(ref: str):
     exec_id = completed()
     with pytest.raises(KitaruNotFoundError, match=f"<status>.*<flow>.*Newest: {exec_id}"):
         KitaruClient().executions.get(ref)
+
+
+def test_the_latest_in_a_status_that_none_is_in_says_so():
+    exec_id = completed()
+    with pytest.raises(KitaruNotFoundError, match="No execution is cancelled now") as caught:
+        KitaruClient().executions.get("latest:cancelled")
+    assert exec_id in str(caught.value)
 
 
 def test_a_full_id_wins_over_every_other_reading():

@@ -68,7 +68,7 @@ def test_a_row_of_the_list_is_short_and_says_what_went_wrong(
     assert (odd["flow"], odd["status"]) == ("failing", "failed")
     assert odd["note"].startswith("ValueError: \\x1b[31mred")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ", odd["at"])
-    assert re.fullmatch(r"[\d.]+[smhd]", odd["age"])
+    assert re.fullmatch(r"[\d.]+(ms|[smhd])", odd["age"])
     full = server.call("kitaru_executions_list", detail="full")["items"][0]
     assert "failure" in full
 

@@ -241,7 +241,8 @@ def test_lines_are_found_by_checkpoint_name_and_call_id_and_limited_from_the_fir
     left(handle.exec_id)
     assert messages(handle.exec_id, "noted") == ["a", "b"]
     assert messages(handle.exec_id, "noted#2") == ["b"]
-    assert messages(handle.exec_id, "unknown") == []
+    with pytest.raises(kitaru.KitaruNotFoundError, match="has not called a checkpoint 'unknown'"):
+        messages(handle.exec_id, "unknown")
     assert messages(handle.exec_id[:8], limit=2) == ["body 1", "a"]
     for bad in (0, -1, True, 1.5):
         with pytest.raises(kitaru.KitaruUsageError, match="limit"):

@@ -121,7 +121,7 @@ def test_an_answer_comes_back_as_the_declared_type(schema, given, expected):
         (bool, 1, "is not of type 'boolean'"),
         (int, 1.5, "is not of type 'integer'"),
         (int, True, "is not of type 'integer'"),
-        (list[int], [1, "a"], r"at \$\[1\].*'a' is not of type 'integer'"),
+        (list[int], [1, "a"], r"at \$\[1\].*\"a\" is not of type 'integer'"),
         (Literal["a", "b"], "c", "is not one of"),
         (Size, "S", "is not one of"),
         (Pair, {"right": "x"}, "'left' is a required property"),

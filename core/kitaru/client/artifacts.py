@@ -111,8 +111,14 @@ class Artifacts:
     def _find(self, conn: Transaction, artifact_id: str) -> tuple[Row, StoredArtifact]:
         if not isinstance(artifact_id, str) or not is_storable(artifact_id):
             raise KitaruUsageError(f"{artifact_id!r:.60} is no artifact's id; give its text.")
-        exec_id, _, rest = artifact_id.partition("/")
-        row = executions.find(conn, exec_id)
+        exec_id, slash, rest = artifact_id.partition("/")
+        try:
+            row = executions.find(conn, exec_id)
+        except KitaruNotFoundError as error:
+            if slash:
+                raise
+            how = "An artifact's id is like kr-…/draft, or latest/draft."
+            raise KitaruNotFoundError(f"{error} {how}") from None
         artifact = artifacts.find(conn, row.id, rest, exec_id=row.exec_id)
         if artifact is None:
             raise KitaruNotFoundError(

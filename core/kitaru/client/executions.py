@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import difflib
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Literal, overload
 
-from kitaru import clock, config, launch
+from kitaru import clock, config, ids, launch
 from kitaru.client import limits
 from kitaru.client.steering import Steering
 from kitaru.errors import KitaruNotFoundError, KitaruUsageError
@@ -262,7 +263,7 @@ class Executions(Steering):
             cursor: `next_cursor` of the page before; not with `follow`.
 
         Raises:
-            KitaruNotFoundError: there is no such execution.
+            KitaruNotFoundError: there is no such execution, or it has not called the checkpoint.
             KitaruUsageError: an argument cannot be right.
 
         Example:
@@ -290,9 +291,13 @@ class Executions(Steering):
         with self._open().snapshot() as conn:
             row = executions.find(conn, exec_id)
             if tail is not None:
-                return logs.tail(conn, row.id, which, count=tail)
+                page = logs.tail(conn, row.id, which, count=tail)
+            elif not follow:
+                page = logs.read(conn, row.id, which, limit=limit, cursor=cursor)
             if not follow:
-                return logs.read(conn, row.id, which, limit=limit, cursor=cursor)
+                if checkpoint is not None and not page:
+                    _check_called(conn, row, checkpoint)
+                return page
         return islice(self._follow(row, which), limit)
 
     def _follow(self, row: Row, which: Which) -> Iterator[LogEntry]:
@@ -341,3 +346,15 @@ def _which(
     if least is not None and least not in LOG_LEVELS:
         raise KitaruUsageError(f"level is {level!r:.40}; use one of {', '.join(LOG_LEVELS)}.")
     return Which(source, checkpoint, least, text)
+
+
+def _check_called(conn: Transaction, row: Row, checkpoint: str) -> None:
+    """Refuse the name of a checkpoint that was never called, which a typo may be."""
+    made = [call.call_id for call in journal.load(conn, row.id, exec_id=row.exec_id)]
+    names = [*dict.fromkeys([*map(ids.call_name, made), *made])]
+    if checkpoint not in names:
+        near = difflib.get_close_matches(checkpoint, names, n=3, cutoff=0.4) or names[:10]
+        told = f"Nearest: {', '.join(near)}." if near else "It has called none yet."
+        raise KitaruNotFoundError(
+            f"Execution {row.exec_id} has not called a checkpoint {checkpoint!r:.60}. {told}"
+        )

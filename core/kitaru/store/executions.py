@@ -146,7 +146,7 @@ def listing(
     *,
     limit: int,
     cursor: str | None,
-    client: Actions,
+    client: Actions | None = None,
 ) -> Page[Execution]:
     """Newest first, one page, bound to a client; each filter is in SQL and on an index."""
     head, time, key = _SUMMARY, "executions.created_at", "id"

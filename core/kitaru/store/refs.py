@@ -65,6 +65,8 @@ def _latest(conn: sqlite3.Connection, which: str, *, ref: str) -> int:
         f"SELECT id FROM executions {where}ORDER BY created_at DESC, id DESC LIMIT 1",  # noqa: S608
         parameters,
     ).fetchone()
+    if row is None and column == "status":
+        raise KitaruNotFoundError(f"No execution is {which} now. {_nearest(conn, '')}")
     if row is None:
         raise KitaruNotFoundError(
             f"No execution is {_shown(ref)}. Write latest, latest:<status> "
