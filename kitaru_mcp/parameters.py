@@ -186,19 +186,19 @@ def _text(value: Any) -> str | None:
 
 
 def _integer(value: Any) -> int | None:
-    value = _parsed(value, (int, float))
+    value = parsed(value, (int, float))
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _boolean(value: Any) -> bool | None:
-    value = _parsed(value, bool)
+    value = parsed(value, bool)
     return value if isinstance(value, bool) else None
 
 
 def _texts(value: Any) -> list[str] | None:
-    value = _parsed(value, list)
+    value = parsed(value, list)
     if isinstance(value, str):
         return [value]
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
@@ -207,11 +207,11 @@ def _texts(value: Any) -> list[str] | None:
 
 
 def _object(value: Any) -> dict[str, Any] | None:
-    value = _parsed(value, dict)
+    value = parsed(value, dict)
     return value if isinstance(value, dict) else None
 
 
-def _parsed(value: Any, wanted: Any) -> Any:
+def parsed(value: Any, wanted: Any = object) -> Any:
     """What a text holds as JSON, where that is of the type wanted; else the value itself."""
     if isinstance(value, str):
         try:

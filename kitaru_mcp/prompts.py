@@ -141,7 +141,7 @@ def _triage(desk: Desk, exec_id: str | None) -> str:
     if not exec_id and not desk.client.executions.list(status="failed", limit=1):
         return "No execution has failed. Say so; there is nothing else to do."
     execution = desk.client.executions.get(exec_id or "latest:failed")
-    overview = views.overview(execution, offered=desk.offered)
+    overview = views.overview(execution, offered=desk.offered, home=desk.client.home)
     page = desk.client.executions.logs(execution.exec_id, tail=_LOG_LINES)
     lines = "\n".join(render.log_line(entry)[:500] for entry in page) or "(none)"
     return (
@@ -150,7 +150,7 @@ def _triage(desk: Desk, exec_id: str | None) -> str:
         "kitaru_artifacts_get show more.\n"
         "2. Find the cause in the code of the flow, and say what it is in a sentence or two.\n"
         "3. Mend the code, or say what outside of it has to be mended. Then "
-        "kitaru_executions_retry goes on from where it failed; kitaru_executions_replay starts "
+        f"{_named(desk, 'retry')} goes on from where it failed; {_named(desk, 'replay')} starts "
         "over from an earlier checkpoint. Ask before either.\n\n"
         f"{_fenced('execution', replies.compact(overview))}\n\n{_fenced('log', lines)}"
     )
@@ -171,10 +171,16 @@ def _waits(desk: Desk, given: dict[str, str]) -> str:
     return (
         "Go through these open questions with me, oldest first: say what each execution asks and "
         "what it has done so far (kitaru_executions_get), and let me decide. Then answer with "
-        "kitaru_executions_input, in the form the question's schema asks for. Where the reply says "
-        f"continues_by_itself=false, give me the command it names.{more}\n\n"
+        f"{_named(desk, 'input')}, in the form the question's schema asks for. Where the reply "
+        f"says continues_by_itself=false, give me the command it names.{more}\n\n"
         f"{_fenced('waiting executions', rows)}"
     )
+
+
+def _named(desk: Desk, action: str) -> str:
+    """The tool for an action, or the command where the server does not offer it."""
+    tool = f"kitaru_executions_{action}"
+    return tool if tool in desk.offered else f"`kitaru executions {action}` in a shell"
 
 
 def _fenced(what: str, text: str) -> str:

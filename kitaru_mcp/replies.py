@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 from mcp.types import CallToolResult, TextContent
@@ -130,6 +131,22 @@ def fitting(data: dict[str, Any], *, narrow: str) -> tuple[dict[str, Any], str]:
             return shorter, text
     only = {"truncated": f"{size} characters are too many, even shortened. {narrow}"}
     return only, compact(only)
+
+
+def page(make: Callable[[int], dict[str, Any]], *, limit: int) -> dict[str, Any]:
+    """A page of a list, shorter than asked for where a reply could not hold it.
+
+    Unlike a clipped one it keeps its cursor right.
+
+    Args:
+        make: gives the page with at most so many items.
+        limit: how many are asked for.
+    """
+    while True:
+        data = make(limit)
+        if limit == 1 or len(compact(data)) <= MAX_CHARACTERS:
+            return data
+        limit //= 2
 
 
 def _clip(value: Any, longest: int, most: int) -> Any:

@@ -150,7 +150,7 @@ def _read(desk: Desk, uri: str) -> Contents:
     exec_id, part = unquote(place["exec_id"]), place["part"]
     if part is None:
         execution = desk.client.executions.get(exec_id)
-        return _data(uri, views.overview(execution, offered=desk.offered))
+        return _data(uri, views.overview(execution, offered=desk.offered, home=desk.client.home))
     if part == "logs":
         return TextResourceContents(uri=uri, text=_logs(desk, exec_id), mime_type=_TEXT)
     name = unquote(part.removeprefix("artifacts/"))

@@ -8,11 +8,13 @@ left out; `next` has at most two calls that usually follow. The whole of everyth
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from datetime import datetime
 from typing import Any
 
 from kitaru import render
+from kitaru.config import Home
 from kitaru.models import (
     ArtifactRef,
     CheckpointCall,
@@ -66,8 +68,14 @@ def title(execution: Execution) -> str:
     return f"{flow}: {_status(execution)}, {render.age(execution.created_at)} ago"
 
 
-def overview(execution: Execution, *, offered: Any) -> dict[str, Any]:
-    """An execution by itself; `offered` are the names of tools that may be suggested."""
+def overview(execution: Execution, *, offered: Any, home: Home) -> dict[str, Any]:
+    """An execution by itself.
+
+    Args:
+        execution: the execution.
+        offered: the names of tools that may be suggested.
+        home: its store's.
+    """
     ended = execution.ended_at
     data = {
         "exec_id": execution.exec_id,
@@ -82,7 +90,6 @@ def overview(execution: Execution, *, offered: Any) -> dict[str, Any]:
         "metadata": _value(execution.metadata),
         "target": execution.frozen_execution_spec.get("target"),
         "inputs": _value(execution.inputs),
-        "result": _value(execution.result) if execution.status.is_successful else None,
         "failure": _failure(execution.failure),
         "pending_waits": waits(execution),
         "checkpoints": _checkpoints(execution),
@@ -90,15 +97,15 @@ def overview(execution: Execution, *, offered: Any) -> dict[str, Any]:
         "original_exec_id": execution.original_exec_id,
         "parent_exec_id": execution.parent_exec_id,
         "children": list(execution.children),
-        "next": suggestions(execution, offered=offered),
+        "next": suggestions(execution, offered=offered, home=home),
     }
     asked = data.pop("pending_waits")
     shown = render.shown({key: value for key, value in data.items() if value not in _EMPTY})
     if asked:
         shown["pending_waits"] = asked
+    if execution.status.is_successful:  # an empty one is told, too
+        shown["result"] = render.shown_value(_value(execution.result))
     shown["next"] = shown.pop("next", [])
-    if execution.status.is_successful:
-        shown.setdefault("result", None)
     return shown
 
 
@@ -117,17 +124,19 @@ def artifact(ref: ArtifactRef) -> dict[str, Any]:
 _EMPTY: tuple[Any, ...] = (None, False, "", [], {})
 
 
-def resume_line(exec_id: str) -> str:
-    """How an execution goes on that nobody drives."""
-    return f"in a shell: kitaru executions resume {exec_id}"
+def resume_line(exec_id: str, home: Home) -> str:
+    """How an execution goes on that nobody drives; in any shell, whatever store it would find."""
+    is_named = home.source in ("explicit argument", "KITARU_HOME")
+    store = f"KITARU_HOME={shlex.quote(str(home.path))} " if is_named else ""
+    return f"in a shell: {store}kitaru executions resume {exec_id}"
 
 
-def suggestions(execution: Execution, *, offered: Any) -> list[str]:
+def suggestions(execution: Execution, *, offered: Any, home: Home) -> list[str]:
     """The calls, or the command, that usually come next; two at most."""
     exec_id = execution.exec_id
     given = f'exec_id="{exec_id}"'
     if execution.stalled:
-        return [resume_line(exec_id)]
+        return [resume_line(exec_id, home)]
     calls = {
         ExecutionStatus.FAILED: [
             f"get_execution_logs({given}, tail=50)",
@@ -158,7 +167,7 @@ def _note(execution: Execution) -> str:
         text = f"asks {execution.pending_wait.name}"
     else:
         return ""
-    return " ".join(render.safe_text(text).split())
+    return " ".join(render.safe_text(text[:_MESSAGE]).split())
 
 
 def _failure(failure: FailureInfo | None) -> dict[str, Any] | None:

@@ -57,8 +57,9 @@ def validate(data: bytes, schema: dict[str, Any] | None, *, wait: str) -> None:
         error = misfit(value, schema)
     if error is not None:
         raise KitaruWaitValidationError(
-            f"The answer to {wait} does not fit its schema: {error}. The wait is still open; "
-            f"expected: {json.dumps(schema, separators=(',', ':'))[:400]}"
+            f"The answer to {wait} does not fit its schema: {error}. Expected: "
+            f"{json.dumps(schema, separators=(',', ':'))[:400]}. The wait is still open; answer "
+            "with JSON that fits."
         )
 
 
@@ -90,11 +91,12 @@ def misfit(value: Any, schema: Any, *, root: dict[str, Any] | None = None) -> st
     if error is None:
         return None
     where = f"at {error.json_path}: " if error.absolute_path else ""
-    message = error.message
+    message = error.message  # the value, then what is wrong with it: both ends tell
     # JSON Schema speaks of JSON, its checker of Python's null, true and false.
     if message.startswith(python := repr(error.instance)):
         message = json.dumps(error.instance, ensure_ascii=False) + message[len(python) :]
-    return f"{where}{message[:200]}"
+    short = message if len(message) <= 200 else f"{message[:80]} … {message[-120:]}"
+    return f"{where}{short}"
 
 
 @cache

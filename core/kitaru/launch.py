@@ -11,6 +11,7 @@ import contextlib
 import inspect
 import os
 import platform
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -310,7 +311,7 @@ def _arguments(flow: FlowDefinition, data: bytes) -> inspect.BoundArguments:
 
 def input_line(exec_id: str, wait: str) -> str:
     """The command that answers a wait."""
-    return f"kitaru executions input {exec_id} --wait {wait} --value '…'"
+    return f"kitaru executions input {exec_id} --wait {shlex.quote(wait)} --value '…'"
 
 
 def create(conn: Transaction, prepared: Prepared, **linked: Any) -> Lease:

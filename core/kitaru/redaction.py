@@ -18,8 +18,9 @@ _SECRET_KEY = re.compile(
     re.IGNORECASE,
 )
 _COUNTS = re.compile(r"(^|_)tokens(_v1)?$", re.IGNORECASE)
-#: Longer keys are not remembered.
+#: Longer keys are not remembered, nor more characters.
 _SHORT_KEY = 100
+_REMEMBERED = 10_000
 _KEPT_CONTROLS = "\n\t"
 #: Controls, bidi controls and zero-width characters change what a reader sees without showing
 #: themselves; lone surrogates and private characters show nothing that all readers share.
@@ -68,9 +69,7 @@ def _read_key(key: str) -> tuple[bool, bool]:
 
 def safe_text(text: str) -> str:
     """Text with control, bidi and zero-width characters escaped; newlines and tabs stay."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(char if _is_plain(char) else _escaped(char) for char in text)
+    return text if text.isascii() and text.isprintable() else text.translate(_characters)
 
 
 def is_storable(text: str) -> bool:
@@ -80,6 +79,20 @@ def is_storable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+class _Characters(dict[int, str]):
+    """What characters are shown as, by their codes; most are asked for often."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        found = char if _is_plain(char) else _escaped(char)
+        if len(self) < _REMEMBERED:
+            self[code] = found
+        return found
+
+
+_characters = _Characters()
 
 
 def _is_plain(char: str) -> bool:

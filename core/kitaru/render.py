@@ -92,9 +92,13 @@ def log_entry(entry: LogEntry) -> dict[str, Any]:
 
 
 def log_line(entry: LogEntry) -> str:
-    """A captured line as text: time, level, checkpoint, message."""
+    """A captured line as text: time, level, checkpoint, message, whose further lines are indented.
+
+    So no message can look like a line of its own.
+    """
     where = f" [{entry.checkpoint_name}]" if entry.checkpoint_name else ""
-    return safe_text(f"{entry.timestamp.isoformat()} {entry.level}{where} {entry.message}")
+    text = safe_text(f"{entry.timestamp.isoformat()} {entry.level}{where} {entry.message}")
+    return text.replace("\n", "\n  ")
 
 
 def age(moment: datetime) -> str:

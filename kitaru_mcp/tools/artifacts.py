@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+from functools import partial
 from typing import Annotated, Any
 
 from mcp.types import CallToolResult, ImageContent, TextContent
 
+from kitaru_mcp import replies
 from kitaru_mcp.desk import Call
 from kitaru_mcp.parameters import Between
 from kitaru_mcp.registry import READS, Result, tool
-from kitaru_mcp.replies import compact
 from kitaru_mcp.tools.arguments import CURSOR, EXEC_ID
 
 _MAX_ROWS = 200
@@ -40,14 +41,17 @@ def listing(
     the order of its calls."""
     from kitaru_mcp import views
 
-    page = call.client.artifacts.list(
-        exec_id, kind=kind, producing_call=producing_call, name=name, limit=limit, cursor=cursor
-    )
-    return {
-        "items": [views.artifact(ref) for ref in page],
-        "count": len(page),
-        **({"next_cursor": page.next_cursor} if page.next_cursor else {}),
-    }
+    found = partial(call.client.artifacts.list, exec_id, kind, producing_call, name=name)
+
+    def page(limit: int) -> dict[str, Any]:
+        refs = found(limit=limit, cursor=cursor)
+        return {
+            "items": [views.artifact(ref) for ref in refs],
+            "count": len(refs),
+            **({"next_cursor": refs.next_cursor} if refs.next_cursor else {}),
+        }
+
+    return replies.page(page, limit=limit)
 
 
 @tool(
@@ -79,7 +83,7 @@ def get(
         image = base64.b64encode(shown.data).decode()
         return CallToolResult(
             content=[
-                TextContent(type="text", text=compact(data)),
+                TextContent(type="text", text=replies.compact(data)),
                 ImageContent(type="image", data=image, mime_type=shown.mime_type),
             ]
         )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
+from kitaru_mcp import replies
 from kitaru_mcp.desk import Call
 from kitaru_mcp.parameters import Between
 from kitaru_mcp.registry import READS, tool
-from kitaru_mcp.replies import MAX_CHARACTERS, compact
 from kitaru_mcp.tools.arguments import (
     CURSOR,
     DETAIL,
@@ -48,26 +49,26 @@ def listing(
 ) -> dict[str, Any]:
     """Executions, newest first, one short row each. status="waiting" finds what needs an answer,
     "failed" what broke."""
-    while True:
-        page = call.client.executions.list(
-            flow,
-            status,
-            stack,
-            tags=tags,
-            limit=limit,
-            cursor=cursor,
-            since=moment("since", since),
-            until=moment("until", until),
-        )
-        result = {
-            "items": [_row(execution, detail=detail) for execution in page],
-            "count": len(page),
-            **({"next_cursor": page.next_cursor} if page.next_cursor else {}),
+    found = partial(
+        call.client.executions.list,
+        flow,
+        status,
+        stack,
+        tags=tags,
+        cursor=cursor,
+        since=moment("since", since),
+        until=moment("until", until),
+    )
+
+    def page(limit: int) -> dict[str, Any]:
+        executions = found(limit=limit)
+        return {
+            "items": [_row(execution, detail=detail) for execution in executions],
+            "count": len(executions),
+            **({"next_cursor": executions.next_cursor} if executions.next_cursor else {}),
         }
-        # A shorter page keeps the cursor right, which clipping could not.
-        if limit == 1 or len(compact(result)) <= MAX_CHARACTERS:
-            return result
-        limit = max(1, limit // 2)
+
+    return replies.page(page, limit=limit)
 
 
 def _row(execution: Execution, *, detail: Detail) -> dict[str, Any]:
@@ -119,15 +120,16 @@ def shown(call: Call, execution: Execution, *, detail: Detail = "concise") -> di
 
     if detail == "full":
         return render.full(execution)
-    data = views.overview(execution, offered=call.desk.offered)
+    data = views.overview(execution, offered=call.desk.offered, home=call.client.home)
     if waits_unseen(execution):
         executions, exec_id = call.client.executions, execution.exec_id
         # In this order: a driver that ends between the two looks leaves the command behind.
         obstacle = executions.obstacle(exec_id)
         if obstacle is not None:
             data["waits_for"] = render.safe_text(obstacle)
-        elif not executions.continues(exec_id):
-            data["next"] = [views.resume_line(exec_id)]
+        if not executions.continues(exec_id):  # so a wait for it would end at once
+            line = views.resume_line(exec_id, call.client.home)
+            data["next"] = [line] if obstacle is None else []
     return data
 
 

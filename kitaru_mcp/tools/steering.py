@@ -10,10 +10,10 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
-from kitaru.errors import KitaruWaitValidationError
+from kitaru.errors import KitaruUsageError, KitaruWaitValidationError
 from kitaru.models import move
 from kitaru_mcp.desk import Call
-from kitaru_mcp.parameters import Between
+from kitaru_mcp.parameters import Between, parsed
 from kitaru_mcp.registry import DESTROYS, RUNS_CODE, RUNS_CODE_AGAIN, tool
 from kitaru_mcp.threads import in_changing_thread, in_start_thread, in_thread
 from kitaru_mcp.tools.arguments import EXEC_ID, KEY
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 _STOP_SECONDS = 1
 _CANCELLING = {"cancelling": "Its driver stops at its next checkpoint, or is ended in 10 seconds."}
 _NAMED = 5
+
+
+#: No JSON value: none was given.
+_NO_JSON: Any = object()
 
 
 @tool("kitaru_executions_run", RUNS_CODE, hint="start launch execute")
@@ -69,28 +73,33 @@ def answer(
     *,
     exec_id: Annotated[str, EXEC_ID],
     wait: Annotated[str, "The open question's name."],
-    value: Annotated[Any, "JSON that fits the question's schema; null for a go-ahead."] = None,
+    value: Annotated[Any, "JSON that fits the question's schema; null for a go-ahead."] = _NO_JSON,
 ) -> dict[str, Any]:
     """Answer an open question, once; checked against its schema. The reply says whether the
     execution continues by itself, else the command that continues it."""
     from kitaru_mcp import views
 
     executions = call.client.executions
+    found = executions.summary(exec_id)
+    exec_id = found.exec_id  # once: answered, it may no longer be `latest:waiting`
+    if value is _NO_JSON:
+        _check_go_ahead(found, wait)
+        value = None
     try:
         executions.input(exec_id, wait=wait, value=value)
     except KitaruWaitValidationError:
         # Some clients send every argument as text.
-        parsed = _json_text(value)
-        if parsed is _NO_JSON:
+        meant = parsed(value)
+        if meant is value:
             raise
-        executions.input(exec_id, wait=wait, value=parsed)
+        executions.input(exec_id, wait=wait, value=meant)
     # In this order: a driver that ends between the two looks is seen as finished, not as gone.
     driven = executions.continues(exec_id)
     execution = executions.get(exec_id)
     going_on = driven or execution.status.is_finished
     data = shown(call, execution)
     if not going_on:
-        data["next"] = [views.resume_line(execution.exec_id)]
+        data["next"] = [views.resume_line(execution.exec_id, call.client.home)]
     return {"continues_by_itself": going_on, "execution": data}
 
 
@@ -220,13 +229,16 @@ async def _acted(call: Call, execution: Execution, *, repeated: bool = False) ->
     return await in_thread(reply)
 
 
-_NO_JSON = object()
+def _check_go_ahead(execution: Execution, wait: str) -> None:
+    """Refuse an answer without a value, unless null is all that can be answered.
 
-
-def _json_text(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return _NO_JSON
-    return _NO_JSON
+    Raises:
+        KitaruUsageError: a value is asked for; null might fit it, but was not said.
+    """
+    for each in execution.pending_waits:
+        is_meant = wait in (each.name, each.wait_id) or each.name.startswith(f"{wait}#")
+        if is_meant and each.schema is not None:
+            raise KitaruUsageError(
+                f"{wait!r:.140} needs a value. Nothing was answered: call again with value, as "
+                f"JSON that fits {json.dumps(each.schema, separators=(',', ':')):.150}"
+            )

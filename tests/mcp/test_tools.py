@@ -163,7 +163,9 @@ def test_an_answer_after_the_runner_was_killed_names_the_command_that_resumes(
     until(lambda: not place.client.executions.continues(exec_id), "the runner is gone")
     reply = server.call("kitaru_executions_input", exec_id=exec_id, wait="approve", value=True)
     assert reply["continues_by_itself"] is False
-    assert reply["execution"]["next"] == [f"in a shell: kitaru executions resume {exec_id}"]
+    assert reply["execution"]["next"] == [
+        f"in a shell: KITARU_HOME={place.home} kitaru executions resume {exec_id}"
+    ]
     assert reply["execution"]["status"] == "waiting"
 
 

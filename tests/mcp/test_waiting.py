@@ -64,7 +64,9 @@ def test_a_wait_ends_when_the_driver_dies(server: Served, place: Place, tmp_path
     os.kill(int(line.message.partition(",")[0].rpartition(":")[2]), signal.SIGKILL)
     found = waiting.result(60).data
     assert (found["settled"], found["stalled"]) == (True, True)
-    assert found["next"] == [f"in a shell: kitaru executions resume {exec_id}"]
+    assert found["next"] == [
+        f"in a shell: KITARU_HOME={place.home} kitaru executions resume {exec_id}"
+    ]
 
 
 def test_a_wait_whose_time_is_up_says_so_and_stops_nothing(server: Served, tmp_path: Path) -> None:
@@ -89,7 +91,9 @@ def test_an_answered_question_that_nobody_takes_up_ends_a_wait(
     server.call("kitaru_executions_input", exec_id=exec_id, wait="approve", value=True)
     found = server.call(WAIT, exec_id=exec_id, timeout_seconds=50)
     assert found["settled"] is True
-    assert found["next"] == [f"in a shell: kitaru executions resume {exec_id}"]
+    assert found["next"] == [
+        f"in a shell: KITARU_HOME={place.home} kitaru executions resume {exec_id}"
+    ]
 
 
 def test_cancelling_the_call_leaves_the_execution_alone(server: Served, tmp_path: Path) -> None:
