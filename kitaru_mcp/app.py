@@ -31,7 +31,7 @@ from mcp.types import Tool as OfferedTool
 
 import kitaru
 from kitaru.errors import KitaruError
-from kitaru_mcp import parameters, replies
+from kitaru_mcp import parameters, process, replies
 from kitaru_mcp.desk import Call, Desk, PersonAsked
 from kitaru_mcp.eras import Eras
 from kitaru_mcp.prompts import Prompts
@@ -107,8 +107,11 @@ class App:
             async for line in wire.lines():
                 await eras.take(line)
             self.desk.is_ending = True
+            # A client that does not read keeps its writer's thread for as long as it lives.
+            process.end_within(DRAIN_SECONDS + process.GRACE_SECONDS)
             with anyio.move_on_after(DRAIN_SECONDS):
                 while eras.is_busy:
+                    await eras.answer_nothing()
                     await anyio.sleep(_LOOK_SECONDS)
             tasks.cancel_scope.cancel()
 
@@ -172,7 +175,7 @@ def _unknown(name: str, offered: Any) -> str:
             "answers what an execution waits for; `kitaru executions resume ID` in a shell "
             "continues one that nobody drives."
         )
-    near = difflib.get_close_matches(name, sorted(offered), n=1)
+    near = difflib.get_close_matches(name[:80], sorted(offered), n=1)
     return f"Unknown tool {name[:80]!r}." + (f" Did you mean {near[0]}?" if near else "")
 
 

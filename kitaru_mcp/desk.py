@@ -9,8 +9,11 @@ from collections.abc import Set
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from mcp import MCPError
 from mcp.server.context import ServerRequestContext
 from mcp.types import (
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
     CallToolRequestParams,
     ElicitRequest,
     ElicitRequestFormParams,
@@ -19,6 +22,7 @@ from mcp.types import (
     InputRequiredResult,
 )
 from mcp.types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import ValidationError
 
 from kitaru.errors import KitaruError
 from kitaru_mcp.policy import Policy
@@ -30,6 +34,8 @@ _FORM = {
     "type": "object",
     "properties": {"confirm": {"type": "boolean", "description": "Go ahead?", "default": True}},
 }
+#: How clients say that they cannot ask after all; any other error may be a person's refusal.
+_CANNOT_ASK = (METHOD_NOT_FOUND, INVALID_REQUEST)
 
 
 class Desk:
@@ -120,13 +126,13 @@ class Call:
             NotConfirmed: nobody agreed.
             PersonAsked: the client is to ask, and to call again.
         """
-        answer = await self._asked(question, about) if self._can_ask else None
+        answer = await self._answer(question, about) if self._can_ask else None
         if answer is None:
             if not confirmed:
                 raise NotConfirmed(
                     f"Nothing was done. {question} If that is wanted, call again with confirm=true."
                 )
-        elif answer.action != "accept" or (answer.content or {}).get("confirm") is False:
+        elif answer.action != "accept" or (answer.content or {}).get("confirm", True) is not True:
             raise NotConfirmed(
                 f"Nothing was done: the person was asked and did not agree ({answer.action}). "
                 "Do not call again unless they ask for it."
@@ -138,14 +144,28 @@ class Call:
         found = capabilities.elicitation if capabilities else None
         return found is not None and (found.form is not None or found.url is None)
 
-    async def _asked(self, question: str, about: str) -> ElicitResult:
+    async def _answer(self, question: str, about: str) -> ElicitResult | None:
+        """What the person answered; None where the client turns out to be unable to ask."""
         if self.context.protocol_version not in MODERN_PROTOCOL_VERSIONS:
-            return await self.context.session.elicit_form(
-                question, _FORM, related_request_id=self.context.request_id
-            )
+            return await self._asked(question)
         answer = self.responses.get(f"confirm {about}")
         if isinstance(answer, ElicitResult):
             return answer
         form = ElicitRequestFormParams(message=question, requested_schema=_FORM)
         asked: InputRequests = {f"confirm {about}": ElicitRequest(params=form)}
         raise PersonAsked(InputRequiredResult(input_requests=asked))
+
+    async def _asked(self, question: str) -> ElicitResult | None:
+        session, request_id = self.context.session, self.context.request_id
+        try:
+            return await session.elicit_form(question, _FORM, related_request_id=request_id)
+        except MCPError as error:
+            if error.code in _CANNOT_ASK:
+                return None
+            reason = f"error {error.code}"
+        except ValidationError:
+            reason = "an answer that is none"
+        raise NotConfirmed(
+            f"Nothing was done: the client was to ask a person, and gave {reason}. Tell them; "
+            "call again to have them asked again."
+        )

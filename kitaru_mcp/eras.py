@@ -2,11 +2,14 @@
 
 The SDK serves a connection in the era of its first request. Clients are known to probe the newer
 era and then shake hands in the older one, so here each era has a loop of the SDK's own, and every
-message goes to the loop it belongs to. What is no message gets an error, never silence.
+message goes to the loop it belongs to. What is no message gets an error, never silence. Taking a
+line never waits for the client to read, so the end of its input is always seen.
 """
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -16,8 +19,10 @@ import anyio.abc
 from anyio.streams.memory import MemoryObjectSendStream
 from mcp.server.lowlevel import Server
 from mcp.server.runner import serve_dual_era_loop
+from mcp.shared.dispatcher import coerce_request_id
 from mcp.shared.message import SessionMessage
 from mcp.types import (
+    CONNECTION_CLOSED,
     INVALID_REQUEST,
     METHOD_NOT_FOUND,
     PARSE_ERROR,
@@ -58,25 +63,28 @@ class Eras:
         self._write = write
         self._loops: dict[str, MemoryObjectSendStream[SessionMessage | Exception]] = {}
         self._unanswered: set[int | str] = set()
+        self._asked: set[int | str | None] = set()
+        self._refusals = 0
 
     @property
     def is_busy(self) -> bool:
         """Whether answers are under way."""
-        return bool(self._unanswered)
+        return bool(self._unanswered) or self._refusals > 0
 
     async def take(self, line: bytes | None) -> None:
         """Serve one line; None stands for one that was too long."""
         if line is None:
             text = f"The message is longer than {MAX_LINE_BYTES} bytes."
-            return await self._refuse(None, INVALID_REQUEST, text)
+            return self._refuse(None, INVALID_REQUEST, text)
         try:
             data = from_json(line, allow_inf_nan=False)
         except (ValueError, RecursionError):
-            return await self._refuse(None, PARSE_ERROR, "The line is no JSON in UTF-8.")
-        request_id = data.get("id") if isinstance(data, dict) else None
+            text = "The line is no JSON in UTF-8 (nor are NaN and halves of surrogate pairs)."
+            return self._refuse(_id_in(line), PARSE_ERROR, text)
         message = _message(data)
         if message is None:
-            return await self._refuse(request_id, INVALID_REQUEST, "This is no JSON-RPC message.")
+            request_id = data.get("id") if isinstance(data, dict) else None
+            return self._refuse(request_id, INVALID_REQUEST, "This is no JSON-RPC message.")
         if isinstance(message, JSONRPCRequest):
             return await self._take_request(message)
         if isinstance(message, JSONRPCNotification):
@@ -85,24 +93,31 @@ class Eras:
             for era in [*self._loops] or ["handshake"]:
                 await self._pass(era, message)
         elif "handshake" in self._loops:  # only there the server asks its client
+            self._asked.discard(message.id)
             await self._pass("handshake", message)
+
+    async def answer_nothing(self) -> None:
+        """The input has ended: who asked the client something until now gets no answer."""
+        while self._asked:
+            answer = _no_answer(self._asked.pop(), "The input has ended.")
+            await self._pass("handshake", answer)
 
     async def _take_request(self, message: JSONRPCRequest) -> None:
         is_modern = _has_envelope(message.params)
         if message.method == "initialize":
             if is_modern:
                 text = "Method not found: the protocol of this request's _meta has no initialize."
-                return await self._refuse(message.id, METHOD_NOT_FOUND, text)
+                return self._refuse(message.id, METHOD_NOT_FOUND, text)
         elif not is_modern and "handshake" not in self._loops:
             # Nobody shook hands: the newer era's loop can say what is missing.
             is_modern = "modern" in self._loops
         if message.method != _STANDING:
-            self._unanswered.add(message.id)
+            self._unanswered.add(coerce_request_id(message.id))
         await self._pass("modern" if is_modern else "handshake", message)
 
     async def _pass(self, era: str, message: JSONRPCMessage) -> None:
         if era not in self._loops:
-            send, receive = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+            send, receive = anyio.create_memory_object_stream[SessionMessage | Exception](math.inf)
             self._loops[era] = send
             self._tasks.start_soon(self._serve, receive)
         await self._loops[era].send(SessionMessage(message))
@@ -110,19 +125,28 @@ class Eras:
     async def _serve(self, receive: Any) -> None:
         await serve_dual_era_loop(self._server, receive, self, lifespan_state={})
 
-    async def _refuse(self, request_id: Any, code: int, text: str) -> None:
+    def _refuse(self, request_id: Any, code: int, text: str) -> None:
         known = request_id if _is_id(request_id) else None
         error = ErrorData(code=code, message=text)
-        await self._send(JSONRPCError(jsonrpc="2.0", id=known, error=error))
+        self._refusals += 1
+        self._tasks.start_soon(
+            self._send_refusal, JSONRPCError(jsonrpc="2.0", id=known, error=error)
+        )
+
+    async def _send_refusal(self, error: JSONRPCError) -> None:
+        await self._send(error)
+        self._refusals -= 1
 
     async def _send(self, message: JSONRPCMessage) -> None:
+        if isinstance(message, JSONRPCRequest):
+            self._asked.add(message.id)
+        await self._write(message.model_dump_json(by_alias=True, exclude_unset=True).encode())
         if isinstance(message, (JSONRPCResponse, JSONRPCError)):
             self._forget(message.id)
-        await self._write(message.model_dump_json(by_alias=True, exclude_unset=True).encode())
 
     def _forget(self, request_id: Any) -> None:
         if _is_id(request_id):
-            self._unanswered.discard(request_id)
+            self._unanswered.discard(coerce_request_id(request_id))
 
     # --- the stream the loops write to: it stays open when one of them ends -----------------------
 
@@ -145,12 +169,24 @@ class Eras:
         return None
 
 
+def _id_in(line: bytes) -> Any:
+    """The id in a line that a laxer parser reads: who sent it waits for an answer with that id."""
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return data.get("id") if isinstance(data, dict) and "method" in data else None
+
+
 def _is_id(value: Any) -> bool:
     return isinstance(value, (int, str)) and not isinstance(value, bool)
 
 
 def _message(data: Any) -> JSONRPCMessage | None:
-    """The message this is; None if it is none. One with an id is never a notification."""
+    """The message this is; None if it is none. One with an id is never a notification.
+
+    An answer that cannot be understood is an error, for whoever waits for it.
+    """
     if not isinstance(data, dict) or data.get("jsonrpc") != "2.0":
         return None
     kinds: tuple[type[JSONRPCMessage], type[JSONRPCMessage]]
@@ -161,7 +197,15 @@ def _message(data: Any) -> JSONRPCMessage | None:
     try:
         return kinds[not is_first].model_validate(data, by_name=False)
     except ValidationError:
-        return None
+        if "method" in data or not _is_id(data.get("id")) or not data.keys() & {"result", "error"}:
+            return None
+        return _no_answer(data["id"], "The answer is no JSON-RPC message.")
+
+
+def _no_answer(request_id: int | str | None, text: str) -> JSONRPCError:
+    """What stands for the answer to a request of the server's that none will come to."""
+    error = ErrorData(code=CONNECTION_CLOSED, message=text)
+    return JSONRPCError(jsonrpc="2.0", id=request_id, error=error)
 
 
 def _has_envelope(params: Mapping[str, Any] | None) -> bool:

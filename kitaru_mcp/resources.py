@@ -27,6 +27,7 @@ from mcp.types import (
 )
 
 from kitaru.errors import KitaruError, KitaruNotFoundError, KitaruStateError, KitaruUsageError
+from kitaru.models import Execution, Page
 from kitaru_mcp import replies
 from kitaru_mcp.desk import Desk
 from kitaru_mcp.protocol import answered
@@ -124,15 +125,19 @@ class Resources:
 def fingerprint(desk: Desk, uri: str) -> str:
     """What changes when a resource does; cheap to make, and the same while it is not there."""
     executions = desk.client.executions
-    place = _PLACE.fullmatch(uri)
+    place, asked = _PLACE.fullmatch(uri), _asked(uri)
     try:
-        if place is None:
-            found: Any = executions.list(limit=1)
+        if not desk.client.home.database.exists():  # nor does looking make a store
+            return ""
+        if asked is not None:
+            found: Any = _newest(desk, asked)
+        elif place is None:
+            return ""
         elif place["part"] == "logs":
             found = executions.logs(unquote(place["exec_id"]), tail=1)
         else:
             found = [executions.summary(unquote(place["exec_id"]))]
-    except KitaruError as error:
+    except (KitaruError, OSError) as error:
         return type(error).__name__
     return json.dumps([each.to_dict() for each in found])
 
@@ -140,9 +145,10 @@ def fingerprint(desk: Desk, uri: str) -> str:
 def _read(desk: Desk, uri: str) -> Contents:
     from kitaru_mcp import views
 
-    path, _, query = uri.partition("?")
-    if path == f"{SCHEME}executions":
-        return _data(uri, _newest(desk, dict(parse_qsl(query))))
+    if (asked := _asked(uri)) is not None:
+        page = _newest(desk, asked)
+        rows = [views.row(execution) for execution in page]
+        return _data(uri, {"items": rows, "count": len(rows)})
     place = _PLACE.fullmatch(uri)
     if place is None:
         known = ", ".join(template.uri_template for template in TEMPLATES)
@@ -157,14 +163,17 @@ def _read(desk: Desk, uri: str) -> Contents:
     return _artifact(desk, uri, artifact_id(desk, exec_id, name))
 
 
-def _newest(desk: Desk, asked: dict[str, str]) -> dict[str, Any]:
-    from kitaru_mcp import views
+def _asked(uri: str) -> dict[str, str] | None:
+    """What the address of a list asks for; None for other addresses."""
+    path, _, query = uri.partition("?")
+    return dict(parse_qsl(query)) if path == f"{SCHEME}executions" else None
 
+
+def _newest(desk: Desk, asked: dict[str, str]) -> Page[Execution]:
     unknown = asked.keys() - {"flow", "status"}
     if unknown:
         raise KitaruUsageError(f"Unknown: {', '.join(sorted(unknown))[:80]}; give flow or status.")
-    page = desk.client.executions.list(asked.get("flow"), asked.get("status"), limit=_LISTED)
-    return {"items": [views.row(execution) for execution in page], "count": len(page)}
+    return desk.client.executions.list(asked.get("flow"), asked.get("status"), limit=_LISTED)
 
 
 def _logs(desk: Desk, exec_id: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import sys
 from collections.abc import AsyncIterator
 
 import anyio
@@ -34,19 +35,20 @@ class Wire:
 
     async def lines(self) -> AsyncIterator[bytes | None]:
         """Each line that comes in, until the input ends; None for one that is too long."""
-        rest, is_skipping = b"", False
+        line, is_skipping = bytearray(), False
         while chunk := await self._read():
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
+            end, *more = chunk.split(b"\n")
+            line += end
+            for beginning in more:
                 if not is_skipping and line.strip():
-                    yield line
-                is_skipping = False
-            if len(rest) > MAX_LINE_BYTES:
+                    yield bytes(line)
+                line, is_skipping = bytearray(beginning), False
+            if len(line) > MAX_LINE_BYTES:
                 if not is_skipping:
                     yield None
-                rest, is_skipping = b"", True
-        if rest.strip() and not is_skipping:
-            yield rest
+                line, is_skipping = bytearray(), True
+        if line.strip() and not is_skipping:
+            yield bytes(line)
 
     async def _read(self) -> bytes:
         try:
@@ -82,6 +84,8 @@ def _claim(fd: int, instead: int) -> int:
     private = os.dup(fd)
     os.dup2(instead, fd)
     os.close(instead)
+    if sys.platform != "win32":
+        os.set_blocking(private, True)  # some clients leave their ends of pipes otherwise
     return private
 
 

@@ -55,13 +55,9 @@ class Watcher:
         self, context: ServerRequestContext[Any], params: SubscribeRequestParams
     ) -> EmptyResult:
         """The older era: one resource, until it is unsubscribed."""
-        if len(self._sessions) >= _MAX_SUBSCRIPTIONS:
-            raise MCPError(
-                code=INVALID_PARAMS, message=f"{_MAX_SUBSCRIPTIONS} subscriptions are the most."
-            )
-        await self._look_at(params.uri)
+        self._check({params.uri})
         self._sessions[params.uri] = context.session
-        self._wanted.set()
+        await self._begin({params.uri})
         return EmptyResult()
 
     async def unsubscribe(
@@ -76,22 +72,22 @@ class Watcher:
     ) -> SubscriptionsListenResult:
         """The newer era: several resources, until the request ends."""
         uris = set(params.notifications.resource_subscriptions or ())
-        for uri in uris:
-            await self._look_at(uri)
+        self._check(uris)
         self._listened.update(uris)
-        if uris:
-            self._wanted.set()
         try:
+            await self._begin(uris)
             return await self._listen(context, params)
         finally:
-            self._listened.subtract(uris)
+            self._listened = self._listened - Counter(uris)
 
     async def run(self) -> None:
         """Look for changes as long as anybody wants to know."""
         version = None
         while True:
             await self._wanted.wait()
-            uris = {*self._sessions, *(+self._listened)}
+            uris = {*self._sessions, *self._listened}
+            for uri in self._seen.keys() - uris:
+                del self._seen[uri]
             if not uris:
                 self._wanted, version = anyio.Event(), None
                 continue
@@ -102,10 +98,24 @@ class Watcher:
                     await self._tell(uri)
             await anyio.sleep(_LOOK_SECONDS)
 
+    def _check(self, uris: set[str]) -> None:
+        if len({*self._sessions, *self._listened, *uris}) > _MAX_SUBSCRIPTIONS:
+            raise MCPError(
+                code=INVALID_PARAMS,
+                message=f"{_MAX_SUBSCRIPTIONS} resources are the most that can be subscribed to.",
+            )
+
+    async def _begin(self, uris: set[str]) -> None:
+        """Look at what nobody subscribed to before: who did must not miss a change by it."""
+        for uri in uris - self._seen.keys():
+            await self._look_at(uri)
+        if uris:
+            self._wanted.set()
+
     def _version(self) -> int | None:
         try:
             return self._desk.client.version()
-        except KitaruError:  # a store that cannot be read has not changed
+        except (KitaruError, OSError):  # a store that cannot be read has not changed
             return None
 
     async def _tell(self, uri: str) -> None:

@@ -131,7 +131,9 @@ def served(place: Place, *options: str, mode: str = "auto", **abilities: Any) ->
 class Bare:
     """A server spoken to line by line; greeted, it is in the era of the handshake."""
 
-    def __init__(self, place: Place, *options: str, greet: bool = True) -> None:
+    def __init__(
+        self, place: Place, *options: str, greet: bool = True, abilities: Any = None
+    ) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "kitaru_mcp.server", *options],
             cwd=place.project,
@@ -142,23 +144,23 @@ class Bare:
         )
         self.lines: list[dict[str, Any]] = []
         if greet:
-            self.greet()
+            self.greet(abilities or {})
 
-    def greet(self) -> None:
-        """Shake hands."""
+    def greet(self, abilities: dict[str, Any]) -> None:
+        """Shake hands, as a client with these abilities."""
         parameters = {
             "protocolVersion": "2025-06-18",
-            "capabilities": {},
+            "capabilities": abilities,
             "clientInfo": {"name": "test", "version": "1"},
         }
         self.request("initialize", **parameters)
         self.answer()
-        self._send({"method": "notifications/initialized"})
+        self.send({"method": "notifications/initialized"})
 
     def request(self, method: str, **parameters: Any) -> None:
         """Send a request; its id is its number."""
         self._requests = getattr(self, "_requests", 0) + 1
-        self._send({"id": self._requests, "method": method, "params": parameters})
+        self.send({"id": self._requests, "method": method, "params": parameters})
 
     def tool(self, tool: str, /, **arguments: Any) -> None:
         """Send a tool call."""
@@ -181,7 +183,8 @@ class Bare:
         self.process.stdin.close()
         return self.process.stdout.read()
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message."""
         self.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
 
     def write(self, data: bytes) -> None:
@@ -192,9 +195,9 @@ class Bare:
 
 
 @contextmanager
-def bare(place: Place, *options: str, greet: bool = True) -> Iterator[Bare]:
+def bare(place: Place, *options: str, greet: bool = True, abilities: Any = None) -> Iterator[Bare]:
     """A bare server, killed at the end if it is still there."""
-    server = Bare(place, *options, greet=greet)
+    server = Bare(place, *options, greet=greet, abilities=abilities)
     try:
         yield server
     finally:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from mcp.types import ElicitRequestFormParams, ElicitResult
 
 from kitaru_mcp.tools import TOOLS
-from tests.mcp.serving import Place, Served, bare, served
+from tests.mcp.serving import Bare, Place, Served, bare, served
 
 MODES = ["auto", "legacy"]
 
@@ -126,6 +128,68 @@ def test_without_a_person_the_call_has_to_confirm(place: Place, mode: str) -> No
         place.client.executions.cancel(replayed["execution"]["exec_id"])
         reply = server.call(CANCEL, exec_id=exec_id, confirm="true")
         assert reply["execution"]["status"] == "cancelled"
+
+
+def question(server: Bare, exec_id: str, **more: Any) -> Any:
+    """Cancel as a client that can ask; the id of the question it is to ask."""
+    server.tool(CANCEL, exec_id=exec_id, **more)
+    asked = server.answer()
+    assert asked["method"] == "elicitation/create"
+    return asked["id"]
+
+
+@contextmanager
+def asking(place: Place) -> Iterator[tuple[Bare, str]]:
+    """A bare server whose client says that it can ask, and an execution."""
+    with bare(place, abilities={"elicitation": {}}) as server:
+        server.tool("kitaru_executions_run", target="flows.py:agent", wait_seconds=50)
+        exec_id = server.answer()["result"]["structuredContent"]["execution"]["exec_id"]
+        yield server, exec_id
+    if status_of(place, exec_id) == "waiting":
+        place.client.executions.cancel(exec_id)
+
+
+def told(server: Bare) -> str:
+    text: str = server.answer()["result"]["content"][0]["text"]
+    return text
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"result": {"action": "perhaps"}},
+        {"result": {}},
+        {"result": 5},
+        {"result": {"action": "accept", "content": {"confirm": "false"}}},
+        {"result": {"action": "accept", "content": {"confirm": None}}},
+        {"result": {"action": "decline", "content": {"why": {"not": 1}}}},
+        {"error": {"code": -1, "message": "The user rejected it."}},
+        {"error": "no"},
+    ],
+)
+def test_an_odd_answer_is_no_agreement(place: Place, answer: dict[str, Any]) -> None:
+    with asking(place) as (server, exec_id):
+        asked = question(server, exec_id, confirm=True)
+        server.send({"id": asked, **answer})
+        assert told(server).startswith("not_confirmed: Nothing was done: ")
+        assert status_of(place, exec_id) == "waiting"
+
+
+def test_a_client_that_cannot_ask_after_all_leaves_it_to_the_call(place: Place) -> None:
+    refusal = {"error": {"code": -32601, "message": "Method not found"}}
+    with asking(place) as (server, exec_id):
+        server.send({"id": question(server, exec_id), **refusal})
+        assert "call again with confirm=true" in told(server)
+        server.send({"id": question(server, exec_id, confirm=True), **refusal})
+        assert '"status":"cancelled"' in told(server)
+
+
+def test_what_a_person_can_no_longer_answer_is_not_waited_for(place: Place) -> None:
+    with asking(place) as (server, exec_id):
+        question(server, exec_id)
+        server.tool(CANCEL, exec_id=exec_id)
+        text = server.end_input().decode()
+        assert text.count("not_confirmed: Nothing was done: ") == 2
 
 
 @pytest.mark.parametrize("mode", MODES)

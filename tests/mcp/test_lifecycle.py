@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import array
+import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,7 @@ from tests.support import until
 
 ENDS = ["eof", "sigint", "sigterm"]
 SECONDS = 5
+PIPE_BYTES = 64 * 1024
 
 
 def end(server: Bare, how: str) -> None:
@@ -59,6 +64,55 @@ def test_a_call_sent_just_before_the_end_is_answered(place: Place) -> None:
         assert answer["id"] == 2
         assert answer["result"]["structuredContent"]["home"] == str(place.home)
         assert server.process.wait(SECONDS) == 0
+
+
+def fill(server: Bare, requests: int) -> None:
+    """Ask for more than the pipe holds, and do not read it."""
+    for _ in range(requests):
+        server.request("tools/list")
+    assert server.process.stdout is not None
+    answers = server.process.stdout.fileno()
+    until(lambda: waiting_bytes(answers) > PIPE_BYTES // 2, "the pipe is full")
+
+
+def waiting_bytes(pipe: int) -> int:
+    size = array.array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, size)
+    return size[0]
+
+
+def test_a_slow_reader_gets_every_answer_after_the_end_of_its_input(place: Place) -> None:
+    with bare(place) as server:
+        fill(server, 30)
+        ids = {json.loads(line)["id"] for line in server.end_input().splitlines()}
+        assert ids == set(range(2, 32))
+
+
+def test_a_client_that_reads_nothing_does_not_keep_the_server(place: Place) -> None:
+    with bare(place) as server:
+        fill(server, 30)
+        server.write(b"no message\n")
+        server.request("initialize", protocolVersion="2025-06-18")
+        assert server.process.stdin is not None
+        server.process.stdin.close()
+        assert server.process.wait(SECONDS) == 0
+
+
+def test_pipes_that_do_not_block_lose_nothing(place: Place) -> None:
+    into, out = os.pipe(), os.pipe()
+    os.set_blocking(into[0], False)
+    os.set_blocking(out[1], False)
+    command = [sys.executable, "-m", "kitaru_mcp.server"]
+    environment = os.environ | place.environment
+    with subprocess.Popen(command, stdin=into[0], stdout=out[1], env=environment) as process:
+        os.close(into[0])
+        os.close(out[1])
+        with os.fdopen(into[1], "wb") as requests, os.fdopen(out[0], "rb") as answers:
+            for number in range(3):  # between them, the server finds its input empty
+                requests.write(b'{"jsonrpc":"2.0","id":%d,"method":"initialize"}\n' % number)
+                requests.flush()
+                assert json.loads(answers.readline())["id"] == number
+        assert process.wait(SECONDS) == 0
 
 
 def test_a_ping_is_answered_while_a_flow_runs_and_while_a_call_blocks(place: Place) -> None:

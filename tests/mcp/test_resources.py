@@ -6,6 +6,8 @@ import base64
 import json
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -164,6 +166,20 @@ def test_prompts_bring_what_the_store_says_now(server: Served, ids: dict[str, st
     assert "No execution waits" in prompt(server, "review_waits", flow="broken")
 
 
+def test_what_a_flow_printed_cannot_end_the_fence_around_it(server: Served) -> None:
+    for count in range(3, 9):
+        reply = server.call(
+            "kitaru_executions_run",
+            target="flows.py:agent",
+            args={"topic": "`" * count},
+            wait_seconds=50,
+        )
+        exec_id = reply["execution"]["exec_id"]
+        text = prompt(server, "triage", exec_id=exec_id)
+        server.call("kitaru_executions_cancel", exec_id=exec_id, confirm=True)
+        assert text.count("```") == 4
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "says"),
     [
@@ -218,3 +234,78 @@ def test_an_older_client_hears_what_another_process_changed(place: Place) -> Non
             place.client.executions.cancel(exec_id)
         until(lambda: heard, "the change was heard of")
         assert set(heard) == {uris[1]}
+
+
+LEGACY = pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning")
+
+
+@contextmanager
+def hearing(place: Place) -> Iterator[tuple[Served, list[str]]]:
+    """An older client, and the addresses it hears of."""
+    heard: list[str] = []
+
+    async def hear(message: Any) -> None:
+        if isinstance(message, ResourceUpdatedNotification):
+            heard.append(str(message.params.uri))
+
+    with served(place, mode="legacy", message_handler=hear) as server:
+        yield server, heard
+
+
+def waiting(server: Served) -> str:
+    reply = server.call("kitaru_executions_run", target="flows.py:agent", wait_seconds=50)
+    return str(reply["execution"]["exec_id"])
+
+
+@LEGACY
+def test_a_list_changes_with_each_execution_on_it(place: Place) -> None:
+    lists = [EXECUTIONS, f"{EXECUTIONS}?status=cancelled"]
+    with hearing(place) as (server, heard):
+        older, newer = waiting(server), waiting(server)
+        for uri in (*lists, f"{EXECUTIONS}?status=completed", "file:///etc/passwd"):
+            server.ask("subscribe_resource", uri)
+        place.client.executions.cancel(older)
+        until(lambda: len(heard) >= len(lists), "both lists have changed")
+        place.client.executions.cancel(newer)
+        until(lambda: len(heard) >= 2 * len(lists), "both lists have changed again")
+        assert set(heard) == set(lists)
+
+
+@LEGACY
+def test_who_subscribes_later_takes_no_news_from_who_did_before(place: Place) -> None:
+    with hearing(place) as (server, heard):
+        uri = f"{EXECUTIONS}/{waiting(server)}"
+        server.ask("subscribe_resource", uri)
+        place.client.executions.cancel(uri.rpartition("/")[2])
+        server.ask("subscribe_resource", uri)
+        until(lambda: heard, "the change was heard of")
+
+
+@LEGACY
+def test_a_subscription_makes_no_store_and_hears_when_there_is_one(tmp_path: Path) -> None:
+    place = Place.under(tmp_path)
+    with hearing(place) as (server, heard):
+        server.ask("subscribe_resource", f"{EXECUTIONS}/latest")
+        assert not (place.home / "kitaru.db").exists()
+        exec_id = waiting(server)
+        until(lambda: heard, "the execution was heard of")
+        place.client.executions.cancel(exec_id)
+
+
+def test_subscriptions_have_a_limit_in_both_eras(server: Served) -> None:
+    uris = [f"{EXECUTIONS}/kr-{number}" for number in range(1001)]
+
+    async def listen(client: Client) -> None:
+        async with client.listen(resource_subscriptions=uris):
+            raise AssertionError("it was accepted")
+
+    async def subscribe(client: Client) -> None:
+        for uri in uris:
+            await client.subscribe_resource(uri)
+
+    is_legacy = server.client.protocol_version < "2026"
+    with (
+        warnings.catch_warnings(action="ignore", category=MCPDeprecationWarning),
+        pytest.raises(MCPError, match="1000 resources are the most"),
+    ):
+        server.do(subscribe if is_legacy else listen)
