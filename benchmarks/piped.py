@@ -82,6 +82,10 @@ class Piped:
         line, _, self._rest = self._rest.partition(b"\n")
         return line
 
+    def post(self, requests: Sequence[bytes]) -> None:
+        """Send prepared requests, and read no reply."""
+        self._in.write(b"".join(requests))
+
     def load(self, requests: Sequence[bytes], *, at_once: int) -> float:
         """Seconds that prepared requests take, so many of them under way at any time."""
         begun = time.perf_counter()

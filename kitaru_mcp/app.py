@@ -106,12 +106,11 @@ class App:
             eras = Eras(self.server, tasks, wire.write)
             async for line in wire.lines():
                 await eras.take(line)
-            self.desk.is_ending = True
+            self.desk.end()
             # A client that does not read keeps its writer's thread for as long as it lives.
             process.end_within(DRAIN_SECONDS + process.GRACE_SECONDS)
             with anyio.move_on_after(DRAIN_SECONDS):
                 while eras.is_busy:
-                    await eras.answer_nothing()
                     await anyio.sleep(_LOOK_SECONDS)
             tasks.cancel_scope.cancel()
 

@@ -5,10 +5,12 @@ A `Desk` is the server's, a `Call` is one request's. Neither knows what a tool d
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import anyio
 from mcp import MCPError
 from mcp.server.context import ServerRequestContext
 from mcp.types import (
@@ -56,6 +58,7 @@ class Desk:
         self.offered = offered
         #: Set when the input has ended: what waits for something answers with what it has.
         self.is_ending = False
+        self._questions: set[anyio.CancelScope] = set()
 
     @cached_property
     def client(self) -> KitaruClient:
@@ -63,6 +66,24 @@ class Desk:
         from kitaru.client import KitaruClient
 
         return KitaruClient(home=self._home)
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """While a person is asked; left early when no answer can come any more."""
+        with anyio.CancelScope() as question:
+            self._questions.add(question)
+            if self.is_ending:
+                question.cancel()
+            try:
+                yield
+            finally:
+                self._questions.discard(question)
+
+    def end(self) -> None:
+        """The input has ended."""
+        self.is_ending = True
+        for question in self._questions:
+            question.cancel()
 
 
 class NotConfirmed(KitaruError):
@@ -157,15 +178,17 @@ class Call:
 
     async def _asked(self, question: str) -> ElicitResult | None:
         session, request_id = self.context.session, self.context.request_id
-        try:
-            return await session.elicit_form(question, _FORM, related_request_id=request_id)
-        except MCPError as error:
-            if error.code in _CANNOT_ASK:
-                return None
-            reason = f"error {error.code}"
-        except ValidationError:
-            reason = "an answer that is none"
+        reason = "left before they answered"
+        with self.desk.asking():
+            try:
+                return await session.elicit_form(question, _FORM, related_request_id=request_id)
+            except MCPError as error:
+                if error.code in _CANNOT_ASK:
+                    return None
+                reason = f"gave error {error.code}"
+            except ValidationError:
+                reason = "gave an answer that is none"
         raise NotConfirmed(
-            f"Nothing was done: the client was to ask a person, and gave {reason}. Tell them; "
+            f"Nothing was done: the client was to ask a person, and {reason}. Tell them; "
             "call again to have them asked again."
         )

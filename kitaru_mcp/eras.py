@@ -63,7 +63,6 @@ class Eras:
         self._write = write
         self._loops: dict[str, MemoryObjectSendStream[SessionMessage | Exception]] = {}
         self._unanswered: set[int | str] = set()
-        self._asked: set[int | str | None] = set()
         self._refusals = 0
 
     @property
@@ -93,14 +92,7 @@ class Eras:
             for era in [*self._loops] or ["handshake"]:
                 await self._pass(era, message)
         elif "handshake" in self._loops:  # only there the server asks its client
-            self._asked.discard(message.id)
             await self._pass("handshake", message)
-
-    async def answer_nothing(self) -> None:
-        """The input has ended: who asked the client something until now gets no answer."""
-        while self._asked:
-            answer = _no_answer(self._asked.pop(), "The input has ended.")
-            await self._pass("handshake", answer)
 
     async def _take_request(self, message: JSONRPCRequest) -> None:
         is_modern = _has_envelope(message.params)
@@ -134,15 +126,17 @@ class Eras:
         )
 
     async def _send_refusal(self, error: JSONRPCError) -> None:
-        await self._send(error)
-        self._refusals -= 1
+        try:
+            await self._send(error)
+        finally:
+            self._refusals -= 1
 
     async def _send(self, message: JSONRPCMessage) -> None:
-        if isinstance(message, JSONRPCRequest):
-            self._asked.add(message.id)
-        await self._write(message.model_dump_json(by_alias=True, exclude_unset=True).encode())
-        if isinstance(message, (JSONRPCResponse, JSONRPCError)):
-            self._forget(message.id)
+        try:
+            await self._write(message.model_dump_json(by_alias=True, exclude_unset=True).encode())
+        finally:
+            if isinstance(message, (JSONRPCResponse, JSONRPCError)):
+                self._forget(message.id)
 
     def _forget(self, request_id: Any) -> None:
         if _is_id(request_id):
@@ -199,13 +193,8 @@ def _message(data: Any) -> JSONRPCMessage | None:
     except ValidationError:
         if "method" in data or not _is_id(data.get("id")) or not data.keys() & {"result", "error"}:
             return None
-        return _no_answer(data["id"], "The answer is no JSON-RPC message.")
-
-
-def _no_answer(request_id: int | str | None, text: str) -> JSONRPCError:
-    """What stands for the answer to a request of the server's that none will come to."""
-    error = ErrorData(code=CONNECTION_CLOSED, message=text)
-    return JSONRPCError(jsonrpc="2.0", id=request_id, error=error)
+        error = ErrorData(code=CONNECTION_CLOSED, message="The answer is no JSON-RPC message.")
+        return JSONRPCError(jsonrpc="2.0", id=data["id"], error=error)
 
 
 def _has_envelope(params: Mapping[str, Any] | None) -> bool:

@@ -41,6 +41,16 @@ def run(serve: Callable[[], Awaitable[None]]) -> None:
     anyio.run(main)
 
 
+def open_missing_streams() -> None:
+    """Let each standard stream that the launcher closed lead nowhere.
+
+    The next file to be opened would take its number, and receive what is printed.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+
+
 def end_at_once_on_signals() -> None:
     """Until the server serves, a signal ends the process without a word."""
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     Args:
         argv: the options; the process's own by default.
     """
+    process.open_missing_streams()
     process.end_at_once_on_signals()
     parser = _parser()
     options = parser.parse_args(argv)

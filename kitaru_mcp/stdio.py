@@ -68,7 +68,8 @@ class Wire:
             data = b"".join(self._unwritten)
             self._unwritten.clear()
             if data and not self._written_at_once(data):
-                await anyio.to_thread.run_sync(_write, self._out, data, limiter=self._writing)
+                with anyio.CancelScope(shield=True):  # some of it is of others
+                    await anyio.to_thread.run_sync(_write, self._out, data, limiter=self._writing)
 
     def _written_at_once(self, data: bytes) -> bool:
         if len(data) > _SAFE_BYTES:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from mcp import Client
@@ -132,7 +132,12 @@ class Bare:
     """A server spoken to line by line; greeted, it is in the era of the handshake."""
 
     def __init__(
-        self, place: Place, *options: str, greet: bool = True, abilities: Any = None
+        self,
+        place: Place,
+        *options: str,
+        greet: bool = True,
+        abilities: dict[str, Any] | None = None,
+        stderr: int | IO[bytes] = subprocess.DEVNULL,
     ) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "kitaru_mcp.server", *options],
@@ -140,13 +145,13 @@ class Bare:
             env=os.environ | place.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=stderr,
         )
         self.lines: list[dict[str, Any]] = []
         if greet:
-            self.greet(abilities or {})
+            self.greet(**(abilities or {}))
 
-    def greet(self, abilities: dict[str, Any]) -> None:
+    def greet(self, **abilities: Any) -> None:
         """Shake hands, as a client with these abilities."""
         parameters = {
             "protocolVersion": "2025-06-18",
@@ -155,16 +160,39 @@ class Bare:
         }
         self.request("initialize", **parameters)
         self.answer()
-        self.send({"method": "notifications/initialized"})
+        self.notify("notifications/initialized")
 
-    def request(self, method: str, **parameters: Any) -> None:
+    def request(self, method: str, **parameters: Any) -> int:
         """Send a request; its id is its number."""
         self._requests = getattr(self, "_requests", 0) + 1
         self.send({"id": self._requests, "method": method, "params": parameters})
+        return self._requests
 
-    def tool(self, tool: str, /, **arguments: Any) -> None:
+    def notify(self, method: str, **parameters: Any) -> None:
+        """Send a notification."""
+        self.send({"method": method, "params": parameters})
+
+    def tool(self, tool: str, /, **arguments: Any) -> int:
         """Send a tool call."""
-        self.request("tools/call", name=tool, arguments=arguments)
+        return self.request("tools/call", name=tool, arguments=arguments)
+
+    def data(self, tool: str, /, **arguments: Any) -> Any:
+        """The data of a call that must not fail; what comes before its answer is left out."""
+        return self.reply_to(self.tool(tool, **arguments))["structuredContent"]
+
+    def reply_to(self, request_id: int) -> dict[str, Any]:
+        """The result of a request; what comes before it is left out."""
+        while (answer := self.answer()).get("id") != request_id or "method" in answer:
+            pass
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def question(self) -> str:
+        """What a person is to be asked; what comes before it is left out."""
+        while (asked := self.answer()).get("method") != "elicitation/create":
+            pass
+        message: str = asked["params"]["message"]
+        return message
 
     def answer(self) -> dict[str, Any]:
         """The next line the server writes; it must be a message of the protocol."""
@@ -195,9 +223,9 @@ class Bare:
 
 
 @contextmanager
-def bare(place: Place, *options: str, greet: bool = True, abilities: Any = None) -> Iterator[Bare]:
+def bare(place: Place, *options: str, **given: Any) -> Iterator[Bare]:
     """A bare server, killed at the end if it is still there."""
-    server = Bare(place, *options, greet=greet, abilities=abilities)
+    server = Bare(place, *options, **given)
     try:
         yield server
     finally:

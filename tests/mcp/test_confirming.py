@@ -165,6 +165,7 @@ def told(server: Bare) -> str:
         {"result": {"action": "decline", "content": {"why": {"not": 1}}}},
         {"error": {"code": -1, "message": "The user rejected it."}},
         {"error": "no"},
+        {"result": {"action": "maybe"}},
     ],
 )
 def test_an_odd_answer_is_no_agreement(place: Place, answer: dict[str, Any]) -> None:

@@ -202,6 +202,22 @@ try:
 except KitaruError as exc:
     print(type(exc).__name__, exc)
 """
+MADE_WRITABLE = f"""
+import sqlite_utils  # what only the making of a store imports
+from kitaru import create_stack, list_stacks
+from kitaru.store import close_all
+{AS_NOBODY}
+home = os.environ["KITARU_HOME"]
+create_stack("west")
+close_all()
+for mode in (0o500, 0o700):
+    os.chmod(home, mode)
+    try:
+        create_stack("east")
+        print([stack.name for stack in list_stacks()])
+    except KitaruError as exc:
+        print(type(exc).__name__)
+"""
 
 
 @pytest.fixture
@@ -245,6 +261,14 @@ def test_a_read_only_folder_can_be_inspected_and_writes_say_why(
     assert len(lines) == 4
     assert all(line.startswith("KitaruBackendError") for line in lines[2:])
     assert all("read-only" in line and "KITARU_HOME" in line for line in lines[2:])
+
+
+def test_a_folder_that_can_be_written_again_is_without_a_new_process(open_folder: Path) -> None:
+    open_folder.chmod(0o777)
+    assert support.run_python(open_folder / "own", MADE_WRITABLE) == [
+        "KitaruBackendError",
+        "['local', 'east', 'west']",
+    ]
 
 
 def test_a_log_that_cannot_be_read_is_not_passed_over(home: Path, open_folder: Path) -> None:

@@ -184,10 +184,16 @@ class Database:
         return int(self.read("PRAGMA data_version")[0][0])
 
     def is_stale(self) -> bool:
-        """Whether this handle is closed, of another process, or its file replaced or removed."""
+        """Whether this handle is closed, of another process, or not what opening would give now.
+
+        That is so once the file was replaced or removed, or may be written where it was not.
+        """
         try:
             return (
-                self._closed or os.getpid() != self._pid or self._inode != self.path.stat().st_ino
+                self._closed
+                or os.getpid() != self._pid
+                or self._inode != self.path.stat().st_ino
+                or (self.read_only and _is_writable(self.home))
             )
         except OSError:
             return True
@@ -299,7 +305,11 @@ def _prepare(home: config.Home) -> bool:
             f"The store {home.database} (from {home.source}) cannot be opened: {exc.strerror}. "
             "Set KITARU_HOME to a folder you can write."
         ) from exc
-    return os.access(home.path, os.W_OK)
+    return _is_writable(home)
+
+
+def _is_writable(home: config.Home) -> bool:
+    return os.access(home.path, os.W_OK) and os.access(home.database, os.W_OK)
 
 
 def _connect_read_only(path: Path) -> sqlite3.Connection:
