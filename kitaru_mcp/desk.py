@@ -28,6 +28,7 @@ from pydantic import ValidationError
 
 from kitaru.errors import KitaruError
 from kitaru_mcp.policy import Policy
+from kitaru_mcp.pulse import Pulse
 
 if TYPE_CHECKING:
     from kitaru.client import KitaruClient
@@ -58,6 +59,7 @@ class Desk:
         self.offered = offered
         #: Set when the input has ended: what waits for something answers with what it has.
         self.is_ending = False
+        self.pulse = Pulse(self._version)
         self._questions: set[anyio.CancelScope] = set()
 
     @cached_property
@@ -66,6 +68,12 @@ class Desk:
         from kitaru.client import KitaruClient
 
         return KitaruClient(home=self._home)
+
+    def _version(self) -> int:
+        try:
+            return self.client.version()
+        except (KitaruError, OSError):  # whoever waits reads next, and hears what is wrong
+            return -1
 
     @contextmanager
     def asking(self) -> Iterator[None]:
@@ -82,6 +90,7 @@ class Desk:
     def end(self) -> None:
         """The input has ended."""
         self.is_ending = True
+        self.pulse.end()
         for question in self._questions:
             question.cancel()
 

@@ -41,6 +41,12 @@ from kitaru_mcp.stdio import MAX_LINE_BYTES
 
 #: A request that is answered when its subscription ends.
 _STANDING = "subscriptions/listen"
+_UNREAD = (
+    "The line cannot be read: it is no JSON in UTF-8, or it has half of a surrogate pair, a number "
+    "of thousands of digits, or more than 200 levels."
+)
+#: Integers with more digits are no ids.
+_ID_DIGITS = 20
 
 
 class Eras:
@@ -78,8 +84,7 @@ class Eras:
         try:
             data = from_json(line, allow_inf_nan=False)
         except (ValueError, RecursionError):
-            text = "The line is no JSON in UTF-8 (nor are NaN and halves of surrogate pairs)."
-            return self._refuse(_id_in(line), PARSE_ERROR, text)
+            return self._refuse(_unread_id(line), PARSE_ERROR, _UNREAD)
         message = _message(data)
         if message is None:
             request_id = data.get("id") if isinstance(data, dict) else None
@@ -163,17 +168,24 @@ class Eras:
         return None
 
 
-def _id_in(line: bytes) -> Any:
-    """The id in a line that a laxer parser reads: who sent it waits for an answer with that id."""
+def _is_id(value: Any) -> bool:
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
+
+
+def _unread_id(line: bytes) -> Any:
+    """The id in a line that is not served but that the standard library can read, else None.
+
+    Without it the client would wait for its answer: a text cut within an emoji is enough.
+    """
     try:
-        data = json.loads(line)
+        data = json.loads(line, parse_int=_short_int)
     except (ValueError, RecursionError):
         return None
     return data.get("id") if isinstance(data, dict) and "method" in data else None
 
 
-def _is_id(value: Any) -> bool:
-    return isinstance(value, (int, str)) and not isinstance(value, bool)
+def _short_int(text: str) -> int | None:
+    return int(text) if len(text) <= _ID_DIGITS else None
 
 
 def _message(data: Any) -> JSONRPCMessage | None:

@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic_core import from_json
+
 from kitaru.errors import KitaruUsageError
 
 Kind = Literal["text", "integer", "boolean", "texts", "object", "json"]
@@ -49,8 +51,17 @@ _WANTED: dict[Kind, str] = {
     "object": "a JSON object",
     "json": "JSON",
 }
+_JSON_TYPES = {
+    str: "text that holds none",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
 #: What clients send for an optional argument they mean to leave out.
-_LEFT_OUT = (None, "", "null", "None", [None], ["null"])
+_LEFT_OUT = (None, "", "null", [None], ["null"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +88,11 @@ class Parameter:
         choices = {"enum": list(self.choices)} if self.choices else {}
         return {**_SCHEMAS[self.kind], **choices, "description": self.description}
 
+    def leaves_out(self, value: Any) -> bool:
+        """Whether a value means that there is none; as a text, Python's `None` may be searched."""
+        is_python = value == "None" and (self.kind != "text" or bool(self.choices))
+        return self.kind != "json" and (value in _LEFT_OUT or is_python)
+
     def read(self, value: Any) -> Any:
         """The argument's value.
 
@@ -85,7 +101,10 @@ class Parameter:
         """
         if self.kind == "json":
             if isinstance(value, str) and len(value) > MAX_TEXT:
-                self._refuse(value, f"at most {MAX_TEXT} characters")
+                raise KitaruUsageError(
+                    f"{self.name} is {len(value)} characters; it must be at most {MAX_TEXT} "
+                    "characters."
+                )
             return value
         found: Any = _readers[self.kind](value)
         if found is None:
@@ -101,8 +120,11 @@ class Parameter:
         return found
 
     def _refuse(self, value: Any, wanted: str) -> typing.NoReturn:
-        shown = json.dumps(value)
-        shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
+        if self.kind == "object":  # a secret may be in it
+            shown = _JSON_TYPES[type(value)]
+        else:
+            shown = json.dumps(value)
+            shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
         raise KitaruUsageError(f"{self.name} is {shown}; it must be {wanted}.")
 
 
@@ -159,7 +181,7 @@ def accept(
     accepted = {}
     for parameter in parameters:
         value = arguments.get(parameter.name)
-        if not parameter.required and parameter.kind != "json" and value in _LEFT_OUT:
+        if not parameter.required and parameter.leaves_out(value):
             continue
         if parameter.name in arguments:
             accepted[parameter.name] = parameter.read(value)
@@ -211,12 +233,21 @@ def _object(value: Any) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def json_of(text: str) -> Any:
+    """What a text holds as JSON, by the rules of the wire: no half characters, no NaN, 200 levels.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return from_json(text, allow_inf_nan=False)
+
+
 def parsed(value: Any, wanted: Any = object) -> Any:
     """What a text holds as JSON, where that is of the type wanted; else the value itself."""
     if isinstance(value, str):
         try:
-            found = json.loads(value if value not in ("True", "False") else value.lower())
-        except (ValueError, RecursionError):  # no JSON, or nested deeper than anyone means
+            found = json_of(value if value not in ("True", "False") else value.lower())
+        except ValueError:
             return value
         return found if isinstance(found, wanted) else value
     return value

@@ -25,7 +25,6 @@ from mcp.types import (
     UnsubscribeRequestParams,
 )
 
-from kitaru.errors import KitaruError
 from kitaru_mcp.desk import Desk
 from kitaru_mcp.threads import in_thread
 
@@ -65,6 +64,7 @@ class Watcher:
     ) -> EmptyResult:
         """Forget a resource; one that was not subscribed to is forgotten already."""
         self._sessions.pop(params.uri, None)
+        self._forget()
         return EmptyResult()
 
     async def listen(
@@ -79,27 +79,33 @@ class Watcher:
             return await self._listen(context, params)
         finally:
             self._listened = self._listened - Counter(uris)
+            self._forget()
 
     async def run(self) -> None:
         """Look for changes as long as anybody wants to know."""
         version = None
         while True:
             await self._wanted.wait()
-            uris = {*self._sessions, *self._listened}
-            for uri in self._seen.keys() - uris:
-                del self._seen[uri]
-            if not uris:
+            if not self._subscribed:
                 self._wanted, version = anyio.Event(), None
                 continue
-            found = await in_thread(self._version)
-            if found != version:
-                version = found
-                for uri in uris:
+            before, version = version, await self._desk.pulse.changed(version, pause=_LOOK_SECONDS)
+            if version != before:
+                for uri in self._subscribed:
                     await self._tell(uri)
             await anyio.sleep(_LOOK_SECONDS)
 
+    @property
+    def _subscribed(self) -> set[str]:
+        return {*self._sessions, *self._listened}
+
+    def _forget(self) -> None:
+        """Keep nothing of what nobody subscribes to any more."""
+        for uri in self._seen.keys() - self._subscribed:
+            del self._seen[uri]
+
     def _check(self, uris: set[str]) -> None:
-        if len({*self._sessions, *self._listened, *uris}) > _MAX_SUBSCRIPTIONS:
+        if len(self._subscribed | uris) > _MAX_SUBSCRIPTIONS:
             raise MCPError(
                 code=INVALID_PARAMS,
                 message=f"{_MAX_SUBSCRIPTIONS} resources are the most that can be subscribed to.",
@@ -111,12 +117,6 @@ class Watcher:
             await self._look_at(uri)
         if uris:
             self._wanted.set()
-
-    def _version(self) -> int | None:
-        try:
-            return self._desk.client.version()
-        except (KitaruError, OSError):  # a store that cannot be read has not changed
-            return None
 
     async def _tell(self, uri: str) -> None:
         if not await self._look_at(uri):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
+from kitaru import redaction
 from kitaru.errors import KitaruWaitValidationError
 
 _TOO_DEEP = "it is nested too deep"
@@ -54,7 +55,7 @@ def validate(data: bytes, schema: dict[str, Any] | None, *, wait: str) -> None:
                     f"{wait} asks for a go-ahead only; answer with null. The wait is still open."
                 )
             return
-        error = misfit(value, schema)
+        error = misfit(value, schema, name=wait.rpartition("/")[2])
     if error is not None:
         raise KitaruWaitValidationError(
             f"The answer to {wait} does not fit its schema: {error}. Expected: "
@@ -63,13 +64,16 @@ def validate(data: bytes, schema: dict[str, Any] | None, *, wait: str) -> None:
         )
 
 
-def misfit(value: Any, schema: Any, *, root: dict[str, Any] | None = None) -> str | None:
+def misfit(
+    value: Any, schema: Any, *, root: dict[str, Any] | None = None, name: str = ""
+) -> str | None:
     """Why a JSON value does not fit a JSON Schema; `None` when it does or cannot be checked.
 
     Args:
         value: the value.
         schema: what it should fit.
         root: the document that references in the schema point into, when that is another.
+        name: what the value is called; one that looks like a secret's keeps it out of the text.
     """
     import jsonschema
     from jsonschema.exceptions import UnknownType, best_match
@@ -91,10 +95,12 @@ def misfit(value: Any, schema: Any, *, root: dict[str, Any] | None = None) -> st
     if error is None:
         return None
     where = f"at {error.json_path}: " if error.absolute_path else ""
-    message = error.message  # the value, then what is wrong with it: both ends tell
+    hidden = any(redaction.is_secret(str(key), value) for key in (name, *error.absolute_path))
+    shown = redaction.shown_value(error.instance, hidden=hidden)
     # JSON Schema speaks of JSON, its checker of Python's null, true and false.
-    if message.startswith(python := repr(error.instance)):
-        message = json.dumps(error.instance, ensure_ascii=False) + message[len(python) :]
+    told = json.dumps(shown, ensure_ascii=False)
+    message = error.message.replace(repr(error.instance), told)
+    # The value, then what is wrong with it: both ends tell.
     short = message if len(message) <= 200 else f"{message[:80]} … {message[-120:]}"
     return f"{where}{short}"
 

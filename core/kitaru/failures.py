@@ -44,7 +44,7 @@ def describe(exc: BaseException, *, origin: FailureOrigin | None = None) -> dict
         of_user = isinstance(exc, KitaruUserCodeError) or not isinstance(exc, KitaruError)
         origin = FailureOrigin.USER_CODE if of_user else FailureOrigin.RUNTIME
     failure: dict[str, Any] = {
-        "message": _message(exc),
+        "message": _clipped(_message(exc)),
         "exception_type": _short_name(type(exc)),
         "traceback": _traceback(exc),
         "origin": origin.value,
@@ -53,6 +53,14 @@ def describe(exc: BaseException, *, origin: FailureOrigin | None = None) -> dict
     if state is not None:
         failure["exception"] = state
     return failure
+
+
+def _clipped(message: str) -> str:
+    """A message as it is shown; what the exception holds is recorded beside it, whole."""
+    missing = len(message) - config.MAX_FAILURE_MESSAGE
+    if missing <= 0:
+        return message
+    return f"{message[: config.MAX_FAILURE_MESSAGE]}… {missing} characters left out"
 
 
 def _message(exc: BaseException) -> str:

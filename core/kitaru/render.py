@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from kitaru import clock, codec
-from kitaru.client import KitaruClient
+from kitaru.client import KitaruClient, views
 from kitaru.models import ArtifactRef, ArtifactView, Execution, LogEntry
 from kitaru.redaction import safe_text, shown, shown_value
 
@@ -76,7 +76,10 @@ def artifact_value(client: KitaruClient, ref: ArtifactRef) -> dict[str, Any]:
     record = client.artifacts.read(ref.artifact_id)
     is_pickle = codec.pickle_of(record, path=ref.artifact_id) is not None
     form = "pickle" if is_pickle else "json"
-    return shown({**ref.to_dict(), "value": codec.plain(record), "value_format": form})
+    return artifact(ref) | {
+        "value": views.shown_as(ref, codec.plain(record)),
+        "value_format": form,
+    }
 
 
 def artifact_view(view: ArtifactView) -> dict[str, Any]:

@@ -9,7 +9,7 @@ EXEC_ID = "Id, unique prefix, latest or latest:failed."
 FLOW = "Flow name or id."
 STACK = "Stack name."
 DETAIL = "Default concise."
-CURSOR = "next_cursor of the reply before."
+CURSOR = "The cursor of the reply before."
 KEY = "Calls with the same key act once."
 
 Status = Literal["pending", "running", "waiting", "completed", "failed", "cancelled"]

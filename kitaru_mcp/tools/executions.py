@@ -121,6 +121,10 @@ def shown(call: Call, execution: Execution, *, detail: Detail = "concise") -> di
     if detail == "full":
         return render.full(execution)
     data = views.overview(execution, offered=call.desk.offered, home=call.client.home)
+    if execution.stalled:
+        data["status_reason"] = "Its process is gone: it crashed, was killed, or left (os._exit)."
+        if words := call.client.executions.last_words(execution.exec_id):
+            data["last_words"] = render.safe_text(words)
     if waits_unseen(execution):
         executions, exec_id = call.client.executions, execution.exec_id
         # In this order: a driver that ends between the two looks leaves the command behind.

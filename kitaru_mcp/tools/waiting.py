@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MAX_SECONDS = 50
 _LOOK_SECONDS = 0.02
 #: A driver that dies commits nothing, so now and then the execution itself is looked at.
-_LOOKS_UNCHANGED = 50
+_UNCHANGED_SECONDS = 1.0
 _PAGE = 200
 #: Of many that ended between two looks, the last ones are told.
 _TOLD = 20
@@ -65,16 +65,12 @@ def is_settled(call: Call, execution: Execution) -> bool:
 
 async def settled(call: Call, execution: Execution, *, seconds: float) -> Execution:
     """The execution once it is settled, or as it is when the time is up."""
-    version, unchanged, done, is_on = None, 0, 0, False
-    ended = _Ended(call, execution.exec_id)
+    version, done, is_on = None, 0, False
+    ended, desk = _Ended(call, execution.exec_id), call.desk
     with anyio.move_on_after(seconds):
-        while not call.desk.is_ending:
-            seen = await in_thread(call.client.version)
-            unchanged = unchanged + 1 if seen == version else 0
-            version = seen
-            if unchanged % _LOOKS_UNCHANGED:
-                await anyio.sleep(_LOOK_SECONDS)
-                continue
+        while not desk.is_ending:
+            with anyio.move_on_after(_UNCHANGED_SECONDS):
+                version = await desk.pulse.changed(version, pause=_LOOK_SECONDS)
             names, execution, is_over = await in_thread(ended.look)
             # What had ended before is only counted: a wait that goes on tells nothing twice.
             told = names[-_TOLD if is_on else -1 :]

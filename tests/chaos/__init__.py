@@ -1,4 +1,5 @@
-"""Crash tests: processes are killed, stopped and raced, and what is left is compared.
+"""Crash tests: processes are killed, stopped, raced and called oddly, and what is left is compared.
 
-`python -m tests.chaos` does it at length; `tests/runtime` runs a little of each in the suite.
+`python -m tests.chaos` does it at length; `tests/runtime` and `tests/mcp` run a little of each in
+the suite.
 """

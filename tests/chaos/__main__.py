@@ -1,4 +1,4 @@
-"""Run the crash tests at length: `python -m tests.chaos [--seed N] [--kills N] [--rounds N]`.
+"""Run the crash tests at length, and odd calls to the MCP server: `python -m tests.chaos --help`.
 
 With the defaults it takes a few minutes on two cores. A failure leaves its store behind and says
 where; the seed repeats the choices, though not the moments of the system's scheduler.
@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.chaos import kills, races, rot, writers, zombies
+from tests.chaos import calls, kills, races, rot, writers, zombies
 
 Trial = Callable[[Path, random.Random], str]
 
@@ -32,6 +32,7 @@ def trials(options: argparse.Namespace) -> Iterator[tuple[str, Trial]]:
     yield "race", lambda home, rng: races.run(home, rounds=rounds)
     yield "zombie", lambda home, rng: zombies.run(home, rounds=rounds, rng=rng)
     yield "rot", lambda home, rng: rot.run(home, rounds=5 * rounds, rng=rng)
+    yield "calls", lambda home, rng: calls.run(home, calls=options.calls, rng=rng)
     yield "writers", lambda home, rng: writers.run(home, executions=2 * rounds)
 
 
@@ -45,6 +46,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
     parser.add_argument("--kills", type=int, default=240, help="how many processes to kill")
     parser.add_argument("--rounds", type=int, default=100, help="races, and stopped drivers")
+    parser.add_argument("--calls", type=int, default=20_000, help="odd calls to the MCP server")
     parser.add_argument("--only", default="", help="only trials whose name starts like this")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)

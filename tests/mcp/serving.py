@@ -129,7 +129,10 @@ def served(place: Place, *options: str, mode: str = "auto", **abilities: Any) ->
 
 
 class Bare:
-    """A server spoken to line by line; greeted, it is in the era of the handshake."""
+    """A server spoken to line by line; greeted, it is in the era of the handshake.
+
+    What it writes to standard error is added to `stderr.txt` in the place's project.
+    """
 
     def __init__(
         self,
@@ -137,16 +140,17 @@ class Bare:
         *options: str,
         greet: bool = True,
         abilities: dict[str, Any] | None = None,
-        stderr: int | IO[bytes] = subprocess.DEVNULL,
+        stderr: int | IO[bytes] | None = None,
     ) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "kitaru_mcp.server", *options],
-            cwd=place.project,
-            env=os.environ | place.environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-        )
+        with (place.project / "stderr.txt").open("ab") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "kitaru_mcp.server", *options],
+                cwd=place.project,
+                env=os.environ | place.environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors if stderr is None else stderr,
+            )
         self.lines: list[dict[str, Any]] = []
         if greet:
             self.greet(**(abilities or {}))

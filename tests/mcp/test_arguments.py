@@ -54,6 +54,7 @@ def test_what_means_nothing_is_left_out(optional: str, nothing: Any) -> None:
 @pytest.mark.parametrize(
     ("given", "taken"),
     [
+        ({"name": "None"}, "None"),
         ({"count": "5"}, 5),
         ({"count": 5.0}, 5),
         ({"sure": "true"}, True),

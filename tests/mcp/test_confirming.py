@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -18,7 +17,11 @@ MODES = ["auto", "legacy"]
 class Person:
     """Who answers the client's forms."""
 
-    def __init__(self, action: Any, content: dict[str, Any] | None = None) -> None:
+    def __init__(self, action: Any) -> None:
+        self.is_to_say(action)
+
+    def is_to_say(self, action: Any, content: dict[str, Any] | None = None) -> None:
+        """The answer from now on."""
         self.answer = ElicitResult(action=action, content=content)
         self.questions: list[str] = []
 
@@ -81,53 +84,77 @@ CANCEL = "kitaru_executions_cancel"
 REPLAY = "kitaru_executions_replay"
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("content", [{"confirm": True}, {}, None])
-def test_a_person_who_agrees_is_enough(place: Place, mode: str, content: Any) -> None:
-    person = Person("accept", content)
-    with served(place, mode=mode, elicitation_callback=person) as server:
+@pytest.fixture(scope="module")
+def undecided(place: Place) -> Iterator[str]:
+    """An execution that nothing happens to."""
+    with served(place) as server:
         exec_id = waiting(server)
-        reply = server.call(CANCEL, exec_id=exec_id)
-        assert reply["execution"]["status"] == "cancelled"
-        (question,) = person.questions
-        assert exec_id in question
-        assert "(agent)" in question
+    yield exec_id
+    assert status_of(place, exec_id) == "waiting"
+    place.client.executions.cancel(exec_id)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.fixture(scope="module", params=MODES)
+def asked(request: pytest.FixtureRequest, place: Place) -> Iterator[tuple[Served, Person]]:
+    """A server whose client asks a person."""
+    person = Person("accept")
+    with served(place, mode=request.param, elicitation_callback=person) as server:
+        yield server, person
+
+
+@pytest.mark.parametrize("content", [{"confirm": True}, {}, None])
+def test_a_person_who_agrees_is_enough(asked: tuple[Served, Person], content: Any) -> None:
+    server, person = asked
+    person.is_to_say("accept", content)
+    exec_id = waiting(server)
+    reply = server.call(CANCEL, exec_id=exec_id)
+    assert reply["execution"]["status"] == "cancelled"
+    (question,) = person.questions
+    assert exec_id in question
+    assert "(agent)" in question
+
+
 @pytest.mark.parametrize(
-    "person",
-    [Person("decline"), Person("cancel"), Person("accept", {"confirm": False})],
+    "answer",
+    [("decline", None), ("cancel", None), ("accept", {"confirm": False})],
     ids=["declines", "dismisses", "unticks"],
 )
 def test_a_person_who_does_not_agree_outweighs_the_call(
-    place: Place, mode: str, person: Person
+    place: Place, asked: tuple[Served, Person], undecided: str, answer: tuple[str, Any]
 ) -> None:
-    with served(place, mode=mode, elicitation_callback=person) as server:
-        exec_id = waiting(server)
-        refusal = server.refusal(CANCEL, exec_id=exec_id, confirm=True)
+    server, person = asked
+    person.is_to_say(*answer)
+    refusal = server.refusal(CANCEL, exec_id=undecided, confirm=True)
+    assert refusal.startswith("not_confirmed: Nothing was done")
+    before = len(place.client.executions.list(limit=200))
+    server.refusal(REPLAY, exec_id=undecided, from_="draft", confirm=True)
+    assert len(place.client.executions.list(limit=200)) == before
+    assert status_of(place, undecided) == "waiting"
+
+
+def test_what_is_refused_anyway_is_not_asked(place: Place, asked: tuple[Served, Person]) -> None:
+    server, person = asked
+    exec_id = waiting(server)
+    place.client.executions.cancel(exec_id)
+    person.is_to_say("accept")
+    assert server.refusal(CANCEL, exec_id=exec_id).startswith("invalid_state: ")
+    refusal = server.refusal(REPLAY, exec_id=exec_id, from_="nothing")
+    assert refusal.startswith("invalid_state: ")
+    assert person.questions == []
+
+
+def test_without_a_person_the_call_has_to_confirm(place: Place, server: Served) -> None:
+    exec_id = waiting(server)
+    for tool, more in ((CANCEL, {}), (REPLAY, {"from_": "draft"})):
+        refusal = server.refusal(tool, exec_id=exec_id, **more)
         assert refusal.startswith("not_confirmed: Nothing was done")
-        before = len(place.client.executions.list(limit=200))
-        server.refusal(REPLAY, exec_id=exec_id, from_="draft", confirm=True)
-        assert len(place.client.executions.list(limit=200)) == before
-        assert status_of(place, exec_id) == "waiting"
-        place.client.executions.cancel(exec_id)
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_without_a_person_the_call_has_to_confirm(place: Place, mode: str) -> None:
-    with served(place, mode=mode) as server:
-        exec_id = waiting(server)
-        for tool, more in ((CANCEL, {}), (REPLAY, {"from_": "draft"})):
-            refusal = server.refusal(tool, exec_id=exec_id, **more)
-            assert refusal.startswith("not_confirmed: Nothing was done")
-            assert "confirm=true" in refusal
-        assert status_of(place, exec_id) == "waiting"
-        replayed = server.call(REPLAY, exec_id=exec_id, from_="draft", confirm=True)
-        assert replayed["execution"]["original_exec_id"] == exec_id
-        place.client.executions.cancel(replayed["execution"]["exec_id"])
-        reply = server.call(CANCEL, exec_id=exec_id, confirm="true")
-        assert reply["execution"]["status"] == "cancelled"
+        assert "confirm=true" in refusal
+    assert status_of(place, exec_id) == "waiting"
+    replayed = server.call(REPLAY, exec_id=exec_id, from_="draft", confirm=True)
+    assert replayed["execution"]["original_exec_id"] == exec_id
+    place.client.executions.cancel(replayed["execution"]["exec_id"])
+    reply = server.call(CANCEL, exec_id=exec_id, confirm="true")
+    assert reply["execution"]["status"] == "cancelled"
 
 
 def question(server: Bare, exec_id: str, **more: Any) -> Any:
@@ -138,15 +165,11 @@ def question(server: Bare, exec_id: str, **more: Any) -> Any:
     return asked["id"]
 
 
-@contextmanager
-def asking(place: Place) -> Iterator[tuple[Bare, str]]:
-    """A bare server whose client says that it can ask, and an execution."""
+@pytest.fixture(scope="module")
+def plain(place: Place) -> Iterator[Bare]:
+    """A bare server whose client says that it can ask."""
     with bare(place, abilities={"elicitation": {}}) as server:
-        server.tool("kitaru_executions_run", target="flows.py:agent", wait_seconds=50)
-        exec_id = server.answer()["result"]["structuredContent"]["execution"]["exec_id"]
-        yield server, exec_id
-    if status_of(place, exec_id) == "waiting":
-        place.client.executions.cancel(exec_id)
+        yield server
 
 
 def told(server: Bare) -> str:
@@ -165,42 +188,34 @@ def told(server: Bare) -> str:
         {"result": {"action": "decline", "content": {"why": {"not": 1}}}},
         {"error": {"code": -1, "message": "The user rejected it."}},
         {"error": "no"},
-        {"result": {"action": "maybe"}},
     ],
 )
-def test_an_odd_answer_is_no_agreement(place: Place, answer: dict[str, Any]) -> None:
-    with asking(place) as (server, exec_id):
-        asked = question(server, exec_id, confirm=True)
-        server.send({"id": asked, **answer})
-        assert told(server).startswith("not_confirmed: Nothing was done: ")
-        assert status_of(place, exec_id) == "waiting"
+def test_an_odd_answer_is_no_agreement(
+    place: Place, plain: Bare, undecided: str, answer: dict[str, Any]
+) -> None:
+    asked = question(plain, undecided, confirm=True)
+    plain.send({"id": asked, **answer})
+    assert told(plain).startswith("not_confirmed: Nothing was done: ")
+    assert status_of(place, undecided) == "waiting"
 
 
-def test_a_client_that_cannot_ask_after_all_leaves_it_to_the_call(place: Place) -> None:
+def test_a_client_that_cannot_ask_after_all_leaves_it_to_the_call(
+    server: Served, plain: Bare
+) -> None:
     refusal = {"error": {"code": -32601, "message": "Method not found"}}
-    with asking(place) as (server, exec_id):
-        server.send({"id": question(server, exec_id), **refusal})
-        assert "call again with confirm=true" in told(server)
-        server.send({"id": question(server, exec_id, confirm=True), **refusal})
-        assert '"status":"cancelled"' in told(server)
+    exec_id = waiting(server)
+    plain.send({"id": question(plain, exec_id), **refusal})
+    assert "call again with confirm=true" in told(plain)
+    plain.send({"id": question(plain, exec_id, confirm=True), **refusal})
+    assert '"status":"cancelled"' in told(plain)
 
 
-def test_what_a_person_can_no_longer_answer_is_not_waited_for(place: Place) -> None:
-    with asking(place) as (server, exec_id):
-        question(server, exec_id)
-        server.tool(CANCEL, exec_id=exec_id)
+def test_what_a_person_can_no_longer_answer_is_not_waited_for(place: Place, undecided: str) -> None:
+    with bare(place, abilities={"elicitation": {}}) as server:
+        question(server, undecided)
+        server.tool(CANCEL, exec_id=undecided)
         text = server.end_input().decode()
-        assert text.count("not_confirmed: Nothing was done: ") == 2
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_what_is_refused_anyway_is_not_asked(place: Place, mode: str) -> None:
-    person = Person("accept")
-    with served(place, mode=mode, elicitation_callback=person) as server:
-        exec_id = waiting(server)
-        place.client.executions.cancel(exec_id)
-        assert server.refusal(CANCEL, exec_id=exec_id).startswith("invalid_state: ")
-        assert person.questions == []
+    assert text.count("not_confirmed: Nothing was done: ") == 2
 
 
 def test_an_answer_counts_for_the_execution_it_was_given_for(place: Place) -> None:

@@ -177,7 +177,9 @@ def test_a_question_ends_with_the_input_and_nothing_is_done(place: Place) -> Non
         server.question()
         *_, line = server.end_input().splitlines()
         (content,) = json.loads(line)["result"]["content"]
-        assert content["text"].startswith("not_confirmed: Nothing was done: the client was to ask a person, and left")
+        assert content["text"].startswith(
+            "not_confirmed: Nothing was done: the client was to ask a person, and left"
+        )
         assert server.process.wait(SECONDS) == 0
     assert place.client.executions.get(exec_id).status == "waiting"
     place.client.executions.cancel(exec_id)

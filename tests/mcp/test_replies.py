@@ -60,24 +60,24 @@ def size(data: Any) -> int:
 
 
 def test_a_row_of_the_list_is_short_and_says_what_went_wrong(
-    server: Served, ids: dict[str, str]
+    modern: Served, ids: dict[str, str]
 ) -> None:
-    rows = {row["exec_id"]: row for row in server.call("kitaru_executions_list")["items"]}
+    rows = {row["exec_id"]: row for row in modern.call("kitaru_executions_list")["items"]}
     assert max(size(row) for row in rows.values()) <= LIMITS["row"]
     odd = rows[ids["odd"]]
     assert (odd["flow"], odd["status"]) == ("failing", "failed")
     assert odd["note"].startswith("ValueError: \\x1b[31mred")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ", odd["at"])
     assert re.fullmatch(r"[\d.]+(ms|[smhd])", odd["age"])
-    full = server.call("kitaru_executions_list", detail="full")["items"][0]
+    full = modern.call("kitaru_executions_list", detail="full")["items"][0]
     assert "failure" in full
 
 
 def test_what_happens_next_is_suggested_where_it_may_be_called(
-    place: Place, server: Served, ids: dict[str, str]
+    place: Place, modern: Served, ids: dict[str, str]
 ) -> None:
     exec_id = ids["odd"]
-    shown = server.call("kitaru_executions_get", exec_id=exec_id)
+    shown = modern.call("kitaru_executions_get", exec_id=exec_id)
     assert shown["next"] == [
         f'get_execution_logs(exec_id="{exec_id}", tail=50)',
         f'kitaru_executions_retry(exec_id="{exec_id}")',
@@ -87,20 +87,20 @@ def test_what_happens_next_is_suggested_where_it_may_be_called(
         assert shown["next"] == [f'get_execution_logs(exec_id="{exec_id}", tail=50)']
 
 
-def test_an_execution_is_shown_shortly_and_in_full(server: Served, ids: dict[str, str]) -> None:
-    short = server.call("kitaru_executions_get", exec_id=ids["long"])
+def test_an_execution_is_shown_shortly_and_in_full(modern: Served, ids: dict[str, str]) -> None:
+    short = modern.call("kitaru_executions_get", exec_id=ids["long"])
     assert size(short) < 3000
     assert short["checkpoints"]["counts"] == {"completed": 1}
     assert short["result"].endswith("more characters]")
     assert "T" in short["created_at"]
-    full = server.call("kitaru_executions_get", exec_id=ids["long"], detail="full")
+    full = modern.call("kitaru_executions_get", exec_id=ids["long"], detail="full")
     assert full["checkpoints"][0]["metadata"] == {"cost": 1.5}
-    odd = server.call("kitaru_executions_get", exec_id=ids["odd"])
+    odd = modern.call("kitaru_executions_get", exec_id=ids["odd"])
     assert odd["failure"]["type"] == "ValueError"
     assert "in fail" in odd["failure"]["traceback"]
 
 
-def test_no_reply_carries_a_character_that_hides(server: Served, ids: dict[str, str]) -> None:
+def test_no_reply_carries_a_character_that_hides(modern: Served, ids: dict[str, str]) -> None:
     calls: list[tuple[str, dict[str, Any]]] = [
         ("kitaru_executions_list", {}),
         ("kitaru_executions_list", {"detail": "full"}),
@@ -110,15 +110,15 @@ def test_no_reply_carries_a_character_that_hides(server: Served, ids: dict[str, 
         ("kitaru_artifacts_list", {"exec_id": ids["odd"]}),
     ]
     for tool, arguments in calls:
-        text = server.reply(tool, **arguments).text
+        text = modern.reply(tool, **arguments).text
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e]", text), tool
 
 
-def test_all_log_lines_are_reached_by_cursor_once(server: Served, ids: dict[str, str]) -> None:
+def test_all_log_lines_are_reached_by_cursor_once(modern: Served, ids: dict[str, str]) -> None:
     seen, cursor = [], None
     while True:
         more = {} if cursor is None else {"cursor": cursor}
-        text = server.reply("get_execution_logs", exec_id=ids["long"], limit=5000, **more).text
+        text = modern.reply("get_execution_logs", exec_id=ids["long"], limit=5000, **more).text
         assert len(text) <= MAX_CHARACTERS
         *lines, last = text.splitlines()
         found = re.search('cursor="([^"]+)"', last)
@@ -131,9 +131,9 @@ def test_all_log_lines_are_reached_by_cursor_once(server: Served, ids: dict[str,
     assert [int(line.split()[4]) for line in seen] == [*range(3000)]
 
 
-def test_logs_are_narrowed(server: Served, ids: dict[str, str]) -> None:
+def test_logs_are_narrowed(modern: Served, ids: dict[str, str]) -> None:
     def lines(**arguments: Any) -> list[str]:
-        return server.reply(
+        return modern.reply(
             "get_execution_logs", exec_id=ids["long"], **arguments
         ).text.splitlines()
 
@@ -142,14 +142,14 @@ def test_logs_are_narrowed(server: Served, ids: dict[str, str]) -> None:
     assert lines(level="error") == ["No log lines found."]
     assert lines(level="INFO", limit=1)[0].rstrip().endswith("line 0")
     assert lines(tail=5000)[0].startswith("… only the last ")
-    refusal = server.refusal("get_execution_logs", exec_id=ids["long"], tail=3, limit=3)
+    refusal = modern.refusal("get_execution_logs", exec_id=ids["long"], tail=3, limit=3)
     assert refusal.startswith("bad_argument: ")
 
 
-def test_a_value_is_read_piece_by_piece(server: Served, ids: dict[str, str]) -> None:
+def test_a_value_is_read_piece_by_piece(modern: Served, ids: dict[str, str]) -> None:
     value, offset = "", 0
     while offset is not None:
-        piece = server.call(
+        piece = modern.call(
             "kitaru_artifacts_get",
             artifact_id=f"{ids['long']}/talk",
             offset=offset,
@@ -160,9 +160,9 @@ def test_a_value_is_read_piece_by_piece(server: Served, ids: dict[str, str]) -> 
     assert value == "é" * 50_000
 
 
-def test_many_artifacts_are_paged(place: Place, server: Served, ids: dict[str, str]) -> None:
+def test_many_artifacts_are_paged(place: Place, modern: Served, ids: dict[str, str]) -> None:
     whole = KitaruClient(home=place.home).artifacts.list(ids["long"])
-    page = server.call("kitaru_artifacts_list", exec_id=ids["long"], limit=1)
+    page = modern.call("kitaru_artifacts_list", exec_id=ids["long"], limit=1)
     assert [item["artifact_id"] for item in page["items"]] == [whole[0].artifact_id]
     assert ("next_cursor" in page) is (len(whole) > 1)
 

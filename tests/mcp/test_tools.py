@@ -293,6 +293,9 @@ def test_a_read_only_server_offers_and_does_nothing_that_changes(
     with served(place, "--read-only") as server:
         assert [tool.name for tool in server.ask("list_tools").tools] == READING
         assert server.call("kitaru_status")["read_only"] is True
+        told = server.client.instructions or ""
+        assert "durable executions" in told
+        assert not any(name in told for name in CHANGING)
         for tool in CHANGING:
             refusal = server.refusal(tool, exec_id=done["exec_id"])
             assert refusal.startswith("read_only: ")

@@ -45,21 +45,21 @@ def test_a_wait_ends_with_the_execution_and_tells_of_each_checkpoint(
     assert [name for _, name in told] == [f"draft#{number}: completed" for number in range(3, 7)]
 
 
-def test_a_wait_ends_with_a_question_and_goes_on_after_its_answer(server: Served) -> None:
-    exec_id = started(server, "flows.py:agent")
-    found = server.call(WAIT, exec_id=exec_id, timeout_seconds=50)
+def test_a_wait_ends_with_a_question_and_goes_on_after_its_answer(modern: Served) -> None:
+    exec_id = started(modern, "flows.py:agent")
+    found = modern.call(WAIT, exec_id=exec_id, timeout_seconds=50)
     assert (found["settled"], found["status"]) == (True, "waiting")
     assert found["next"][0].startswith("kitaru_executions_input(")
-    server.call("kitaru_executions_input", exec_id=exec_id, wait="approve", value=True)
-    found = server.call(WAIT, exec_id=exec_id, timeout_seconds=50)
+    modern.call("kitaru_executions_input", exec_id=exec_id, wait="approve", value=True)
+    found = modern.call(WAIT, exec_id=exec_id, timeout_seconds=50)
     assert (found["settled"], found["result"]) == (True, "ABOUT DOGS")
 
 
-def test_a_wait_ends_when_the_driver_dies(server: Served, place: Place, tmp_path: Path) -> None:
+def test_a_wait_ends_when_the_driver_dies(modern: Served, place: Place, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    exec_id = started(server, "flows.py:gated", gate=str(gate))
+    exec_id = started(modern, "flows.py:gated", gate=str(gate))
     reached(gate)
-    waiting = server.start(WAIT, exec_id=exec_id, timeout_seconds=50)
+    waiting = modern.start(WAIT, exec_id=exec_id, timeout_seconds=50)
     (line,) = place.client.executions.logs(exec_id, source="runner", limit=1)
     os.kill(int(line.message.partition(",")[0].rpartition(":")[2]), signal.SIGKILL)
     found = waiting.result(60).data
@@ -69,36 +69,36 @@ def test_a_wait_ends_when_the_driver_dies(server: Served, place: Place, tmp_path
     ]
 
 
-def test_a_wait_whose_time_is_up_says_so_and_stops_nothing(server: Served, tmp_path: Path) -> None:
+def test_a_wait_whose_time_is_up_says_so_and_stops_nothing(modern: Served, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    exec_id = started(server, "flows.py:gated", gate=str(gate))
+    exec_id = started(modern, "flows.py:gated", gate=str(gate))
     reached(gate)
-    found = server.call(WAIT, exec_id=exec_id, timeout_seconds=0)
+    found = modern.call(WAIT, exec_id=exec_id, timeout_seconds=0)
     assert (found["settled"], found["status"]) == (False, "running")
     assert found["next"] == [f'{WAIT}(exec_id="{exec_id}")']
     gate.touch()
-    assert server.call(WAIT, exec_id=exec_id)["result"] == "through"
+    assert modern.call(WAIT, exec_id=exec_id)["result"] == "through"
 
 
 def test_an_answered_question_that_nobody_takes_up_ends_a_wait(
-    server: Served, place: Place
+    modern: Served, place: Place
 ) -> None:
-    exec_id = started(server, "flows.py:agent")
-    server.call(WAIT, exec_id=exec_id)
-    pid = server.call("kitaru_artifacts_get", artifact_id=f"{exec_id}/who")["value"]
+    exec_id = started(modern, "flows.py:agent")
+    modern.call(WAIT, exec_id=exec_id)
+    pid = modern.call("kitaru_artifacts_get", artifact_id=f"{exec_id}/who")["value"]
     os.kill(pid, signal.SIGKILL)
     until(lambda: not place.client.executions.continues(exec_id), "the runner is gone")
-    server.call("kitaru_executions_input", exec_id=exec_id, wait="approve", value=True)
-    found = server.call(WAIT, exec_id=exec_id, timeout_seconds=50)
+    modern.call("kitaru_executions_input", exec_id=exec_id, wait="approve", value=True)
+    found = modern.call(WAIT, exec_id=exec_id, timeout_seconds=50)
     assert found["settled"] is True
     assert found["next"] == [
         f"in a shell: KITARU_HOME={place.home} kitaru executions resume {exec_id}"
     ]
 
 
-def test_cancelling_the_call_leaves_the_execution_alone(server: Served, tmp_path: Path) -> None:
+def test_cancelling_the_call_leaves_the_execution_alone(modern: Served, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    exec_id = started(server, "flows.py:gated", gate=str(gate))
+    exec_id = started(modern, "flows.py:gated", gate=str(gate))
     reached(gate)
 
     async def give_up(client: Client) -> None:
@@ -109,10 +109,10 @@ def test_cancelling_the_call_leaves_the_execution_alone(server: Served, tmp_path
             await client.call_tool(WAIT, {"exec_id": exec_id}, progress_callback=heard)
         assert scope.cancelled_caught
 
-    server.do(give_up)
-    assert server.call("kitaru_executions_get", exec_id=exec_id)["status"] == "running"
+    modern.do(give_up)
+    assert modern.call("kitaru_executions_get", exec_id=exec_id)["status"] == "running"
     gate.touch()
-    assert server.call(WAIT, exec_id=exec_id)["result"] == "through"
+    assert modern.call(WAIT, exec_id=exec_id)["result"] == "through"
 
 
 def test_the_end_of_the_input_ends_a_wait_with_what_there_is(place: Place, tmp_path: Path) -> None:
@@ -134,8 +134,8 @@ def test_the_end_of_the_input_ends_a_wait_with_what_there_is(place: Place, tmp_p
 
 
 @pytest.mark.parametrize("seconds", [-1, 51, 1.5, "soon"])
-def test_a_wait_is_never_longer_than_a_client_waits(server: Served, seconds: Any) -> None:
-    refusal = server.refusal(WAIT, exec_id="kr-", timeout_seconds=seconds)
+def test_a_wait_is_never_longer_than_a_client_waits(modern: Served, seconds: Any) -> None:
+    refusal = modern.refusal(WAIT, exec_id="kr-", timeout_seconds=seconds)
     assert refusal.startswith("bad_argument: timeout_seconds is ")
 
 

@@ -363,3 +363,24 @@ def test_a_big_result_comes_back_whole():
     (ref,) = KitaruClient().artifacts.list(handle.exec_id)
     assert ref.size > 5_000_000
     assert ref.load() == [text[:10], text]
+
+
+def test_a_long_message_is_shown_by_its_beginning_and_kept_whole_in_the_exception():
+    @checkpoint
+    def wordy() -> None:
+        raise ValueError("x" * 1_000_000)
+
+    @flow
+    def listening() -> int:
+        try:
+            wordy()
+        except ValueError as exc:
+            return len(exc.args[0])
+        return 0
+
+    handle = listening.run()
+    assert handle.wait() == 1_000_000
+    (call,) = calls(handle)
+    assert call.failure is not None
+    assert len(call.failure.message) < 9000
+    assert call.failure.message.endswith(" characters left out")

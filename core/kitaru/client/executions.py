@@ -34,6 +34,9 @@ from kitaru.store.logs import Which
 
 LogSource = Literal["step", "runner"]
 
+#: How Python's report of a crash begins, how long one with many threads is, and how much is told.
+_CRASH, _CRASH_REPORT_BYTES, _LAST_WORDS = "Fatal Python error", 64 * 1024, 600
+
 
 class Executions(Steering):
     """The executions of a store; reached as `client.executions`."""
@@ -331,6 +334,29 @@ class Executions(Steering):
             row = executions.find(conn, exec_id)
             is_waiting = row.status is ExecutionStatus.WAITING
             return launch.obstacle(conn, row) if is_waiting else None
+
+    def last_words(self, exec_id: str) -> str:
+        """What the runners of an execution wrote past Python last, such as the report of a crash.
+
+        At most 600 characters of text that anybody may have written; empty where there is none.
+
+        Args:
+            exec_id: full id, unique prefix, or `latest`.
+
+        Raises:
+            KitaruNotFoundError: there is no such execution.
+        """
+        with self._open().snapshot() as conn:
+            row = executions.find(conn, exec_id)
+        path = self._home.path / config.RUNNER_LOGS / f"{row.exec_id}.log"
+        try:
+            with path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - _CRASH_REPORT_BYTES))
+                text = file.read(_CRASH_REPORT_BYTES).decode(errors="replace")
+        except FileNotFoundError:  # only a runner that wrote something leaves one
+            return ""
+        start = text.rfind(_CRASH)
+        return (text[start:] if start >= 0 else text[-_LAST_WORDS:])[:_LAST_WORDS]
 
 
 def _which(

@@ -7,10 +7,11 @@ together and a cut cannot uncover anything.
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from kitaru import codec, config
 from kitaru.models import ArtifactRef, ArtifactView, ViewFormat
-from kitaru.redaction import safe_text, shown_value
+from kitaru.redaction import is_secret, shown_value
 
 _BINARY = "application/octet-stream"
 
@@ -41,10 +42,10 @@ def view(ref: ArtifactRef, record: bytes, *, offset: int, limit: int) -> Artifac
 
 def _of_text(ref: ArtifactRef, value: object, *, offset: int, limit: int) -> ArtifactView:
     kind, mime = _kind(isinstance(value, str))
-    if isinstance(value, str):
-        whole = safe_text(value)
+    shown = shown_as(ref, value)
+    if isinstance(shown, str):
+        whole = shown
     else:
-        shown = shown_value(value)
         whole = json.dumps(shown, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     end = offset + limit
     return ArtifactView(
@@ -55,6 +56,11 @@ def _of_text(ref: ArtifactRef, value: object, *, offset: int, limit: int) -> Art
         total=len(whole),
         next_offset=end if end < len(whole) else None,
     )
+
+
+def shown_as(ref: ArtifactRef, value: object) -> Any:
+    """A value as it may be shown under its artifact's name; results have names of functions."""
+    return shown_value(value, hidden=ref.save_type == "manual" and is_secret(ref.name, value))
 
 
 def _kind(is_text: bool) -> tuple[ViewFormat, str]:
