@@ -36,13 +36,13 @@ LAYERS: dict[str, int] = {
     "host": 1,
     "locks": 1,
     "limits": 1,
+    "statistics": 1,
     # the one SQLite file
     "store": 2,
     # pure decisions
     "context": 3,
     "journal": 3,
     "replay": 3,
-    "statistics": 3,
     "retry": 3,
     "failures": 3,
     "inputs": 3,

@@ -58,6 +58,16 @@ _PUBLIC = {
         "list_stacks",
         "use_stack",
     ),
+    "statistics": (
+        "ExecutionStatistics",
+        "ExecutionStatisticsAggregation",
+        "ExecutionStatisticsDimension",
+        "ExecutionStatisticsGroup",
+        "ExecutionStatisticsGrouping",
+        "ExecutionStatisticsMetric",
+        "ExecutionStatisticsMetricSource",
+        "ExecutionStatisticsTimeGranularity",
+    ),
     "waits": ("sleep", "wait", "wait_async"),
 }
 _MODULES = {name: module for module, names in _PUBLIC.items() for name in names}
@@ -110,6 +120,16 @@ if TYPE_CHECKING:
     from kitaru.stacks import delete_stack as delete_stack
     from kitaru.stacks import list_stacks as list_stacks
     from kitaru.stacks import use_stack as use_stack
+    from kitaru.statistics import ExecutionStatistics as ExecutionStatistics
+    from kitaru.statistics import ExecutionStatisticsAggregation as ExecutionStatisticsAggregation
+    from kitaru.statistics import ExecutionStatisticsDimension as ExecutionStatisticsDimension
+    from kitaru.statistics import ExecutionStatisticsGroup as ExecutionStatisticsGroup
+    from kitaru.statistics import ExecutionStatisticsGrouping as ExecutionStatisticsGrouping
+    from kitaru.statistics import ExecutionStatisticsMetric as ExecutionStatisticsMetric
+    from kitaru.statistics import ExecutionStatisticsMetricSource as ExecutionStatisticsMetricSource
+    from kitaru.statistics import (
+        ExecutionStatisticsTimeGranularity as ExecutionStatisticsTimeGranularity,
+    )
     from kitaru.waits import sleep as sleep
     from kitaru.waits import wait as wait
     from kitaru.waits import wait_async as wait_async

@@ -13,7 +13,8 @@ from itertools import islice
 from typing import Literal, overload
 
 from kitaru import clock, config, ids, launch
-from kitaru.client import limits
+from kitaru.client import filters, limits
+from kitaru.client.statistics import Statistics
 from kitaru.client.steering import Steering
 from kitaru.errors import KitaruNotFoundError, KitaruUsageError
 from kitaru.models import (
@@ -25,11 +26,10 @@ from kitaru.models import (
     LogEntry,
     Page,
     PendingWait,
-    parse_status,
 )
 from kitaru.redaction import is_storable
 from kitaru.store import Transaction, artifacts, endings, executions, journal, logs, waits
-from kitaru.store.executions import Filter, Row
+from kitaru.store.executions import Row
 from kitaru.store.logs import Which
 
 LogSource = Literal["step", "runner"]
@@ -38,7 +38,7 @@ LogSource = Literal["step", "runner"]
 _CRASH, _CRASH_REPORT_BYTES, _LAST_WORDS = "Fatal Python error", 64 * 1024, 600
 
 
-class Executions(Steering):
+class Executions(Steering, Statistics):
     """The executions of a store; reached as `client.executions`."""
 
     def get(self, exec_id: str) -> Execution:
@@ -153,22 +153,7 @@ class Executions(Steering):
             KitaruUsageError: an argument cannot be right.
         """
         limits.checked(limit, most=config.MAX_PAGE)
-        for name, time in (("since", since), ("until", until)):
-            if time is not None and getattr(time, "tzinfo", None) is None:
-                raise KitaruUsageError(f"{name} is {time!s}; give a datetime with a time zone.")
-        for name, text in (("flow", flow), ("stack", stack)):
-            if text is not None and not isinstance(text, str):
-                raise KitaruUsageError(f"{name} is {text!r:.60}; give its name.")
-        if isinstance(tags, str):
-            raise KitaruUsageError(f"tags is the text {tags!r}; give a list of tags.")
-        where = Filter(
-            flow=flow,
-            status=None if status is None else parse_status(status),
-            stack=stack,
-            tags=tuple(tags or ()),
-            since=since,
-            until=until,
-        )
+        where = filters.chosen(flow, status, stack, tags=tags, since=since, until=until)
         with self._open().snapshot() as conn:
             return executions.listing(conn, where, limit=limit, cursor=cursor, client=self)
 
@@ -293,11 +278,12 @@ class Executions(Steering):
             raise KitaruUsageError("follow starts with the first line: leave out cursor.")
         with self._open().snapshot() as conn:
             row = executions.find(conn, exec_id)
-            if tail is not None:
-                page = logs.tail(conn, row.id, which, count=tail)
-            elif not follow:
-                page = logs.read(conn, row.id, which, limit=limit, cursor=cursor)
             if not follow:
+                page = (
+                    logs.read(conn, row.id, which, limit=limit, cursor=cursor)
+                    if tail is None
+                    else logs.tail(conn, row.id, which, count=tail)
+                )
                 if checkpoint is not None and not page:
                     _check_called(conn, row, checkpoint)
                 return page

@@ -1,0 +1,277 @@
+"""Statistics in SQL: groups of executions counted, and their numbers put together.
+
+Rows of executions never leave SQLite; what comes back are groups. A request is one statement, and
+one more for each percentile, all read in one snapshot.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from kitaru import clock, ids
+from kitaru.statistics import (
+    ExecutionStatistics,
+    ExecutionStatisticsGroup,
+    ExecutionStatisticsGrouping,
+    ExecutionStatisticsMetric,
+)
+from kitaru.store.executions import Filter
+
+_HOUR, _DAY = 3_600_000_000, 86_400_000_000
+_SECONDS = 1_000_000.0
+#: 1970-01-01 was a Thursday, three days after the Monday its week began with.
+_THURSDAY = 3
+_EPOCH = date(1970, 1, 1)
+
+_BUCKETS = {
+    "hour": f"started_at / {_HOUR}",
+    "day": f"started_at / {_DAY}",
+    "week": f"(started_at / {_DAY} + {_THURSDAY}) / 7",
+    "month": "strftime('%Y-%m-01', started_at / 1000000, 'unixepoch')",
+}
+_CHECKPOINTS = "FROM calls WHERE calls.execution = executions.id AND calls.kind = 'checkpoint'"
+_NAME = (
+    "CASE instr(call_id, '#') WHEN 0 THEN call_id "
+    "ELSE substr(call_id, 1, instr(call_id, '#') - 1) END"
+)
+_SOURCES = {
+    "duration": f"(ended_at - started_at) / {_SECONDS}",
+    "queue_time": f"(started_at - created_at) / {_SECONDS}",
+    "wait_time": (
+        f"(SELECT coalesce(sum(resolved_at - waits.created_at), 0) / {_SECONDS} FROM waits "
+        "WHERE waits.execution = executions.id)"
+    ),
+    "step_count": f"(SELECT count(DISTINCT {_NAME}) {_CHECKPOINTS})",
+    "cached_step_count": f"(SELECT count(cached_from) {_CHECKPOINTS})",
+    "attempt_count": f"(SELECT coalesce(sum(json_array_length(attempts)), 0) {_CHECKPOINTS})",
+    "output_artifact_count": (
+        f"(SELECT count(result_size) {_CHECKPOINTS}) "
+        "+ (SELECT count(*) FROM artifacts WHERE artifacts.execution = executions.id)"
+    ),
+}
+_KEY = "FROM json_each(executions.metadata) AS item WHERE item.key = ?"
+_NUMBER = f"(SELECT value {_KEY} AND item.type IN ('integer', 'real'))"
+_NO_NUMBER = f"(SELECT count(*) {_KEY} AND item.type NOT IN ('integer', 'real'))"
+_SCALAR = (
+    "(SELECT CASE item.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' "
+    f"WHEN 'text' THEN json_quote(value) WHEN 'integer' THEN json_quote(value) "
+    f"WHEN 'real' THEN json_quote(value) END {_KEY})"
+)
+_AGGREGATIONS = {"avg": "avg", "sum": "sum", "min": "min", "max": "max"}
+
+
+class _Request:
+    """A request's parts as SQL, each with its parameters in the order of the text."""
+
+    def __init__(
+        self,
+        groupings: Sequence[ExecutionStatisticsGrouping],
+        metrics: Sequence[ExecutionStatisticsMetric],
+        *,
+        where: Filter,
+        conditions: Mapping[str, Any],
+    ) -> None:
+        self.groupings, self.metrics = groupings, metrics
+        self._condition, self._filters = _where(where, conditions)
+        self.keys = [f"key{number}" for number in range(len(groupings))]
+        self.time = next(
+            (key for key, each in zip(self.keys, groupings, strict=True) if _is_time(each)), None
+        )
+
+    def rows(self, values: Sequence[tuple[str, list[Any]]]) -> tuple[str, list[Any]]:
+        """One row per execution, or per tag of one: its keys, its names, and some values."""
+        columns, parameters = [], []
+        for key, grouping in zip(self.keys, self.groupings, strict=True):
+            text, given = _key(grouping)
+            columns.append(f"{text} AS {key}")
+            parameters += given
+        columns += ["flow_name AS name_of_flow", "stack_name AS name_of_stack"]
+        for number, (text, given) in enumerate(values):
+            columns.append(f"{text} AS value{number}")
+            parameters += given
+        source = "executions"
+        if any(each.dimension == "tag" for each in self.groupings):
+            source += " LEFT JOIN json_each(executions.tags) AS tagged"
+        return (
+            f"SELECT {', '.join(columns)} FROM {source} {self._condition}",
+            parameters + self._filters,
+        )
+
+    def order(self, *, newest: bool) -> str:
+        """The order of groups: by time where there is one, else the largest first."""
+        others = [f"{key} ASC NULLS LAST" for key in self.keys if key != self.time]
+        if self.time is None:
+            return ", ".join(["number DESC", *others])
+        return ", ".join(
+            [f"{self.time} {'DESC NULLS LAST' if newest else 'ASC NULLS FIRST'}", *others]
+        )
+
+
+def compute(
+    conn: sqlite3.Connection,
+    groupings: Sequence[ExecutionStatisticsGrouping],
+    metrics: Sequence[ExecutionStatisticsMetric],
+    *,
+    where: Filter,
+    conditions: Mapping[str, Any],
+    max_groups: int,
+) -> ExecutionStatistics:
+    """Count and aggregate the executions that fit.
+
+    Args:
+        conn: a snapshot.
+        groupings: what to group by; none for one group of all.
+        metrics: what to compute for each group.
+        where: which executions.
+        conditions: metadata keys and the values they must have.
+        max_groups: how many groups at most: the newest, or without time the largest.
+    """
+    request = _Request(groupings, metrics, where=where, conditions=conditions)
+    plain = [each for each in metrics if each.aggregation in _AGGREGATIONS]
+    rows = conn.execute(*_grouped(request, plain, limit=max_groups + 1)).fetchall()
+    truncated = len(rows) > max_groups
+    if request.time is not None:
+        rows = rows[-max_groups:]  # they come oldest first
+    rows = rows[:max_groups]
+    percentiles = {
+        metric.name: _percentile(conn, request, metric) for metric in metrics if metric not in plain
+    }
+    groups = tuple(_group(request, row, plain=plain, percentiles=percentiles) for row in rows)
+    return ExecutionStatistics(groups, truncated, _skipped(conn, request))
+
+
+def _grouped(
+    request: _Request, plain: Sequence[ExecutionStatisticsMetric], *, limit: int
+) -> tuple[str, list[Any]]:
+    rows, parameters = request.rows([_value(each) for each in plain])
+    names = "max(name_of_flow) AS name_of_flow, max(name_of_stack) AS name_of_stack"
+    numbers = [
+        f"{_AGGREGATIONS[each.aggregation]}(value{number}) AS value{number}"
+        for number, each in enumerate(plain)
+    ]
+    columns = ", ".join([*request.keys, "count(*) AS number", names, *numbers])
+    group = f"GROUP BY {', '.join(request.keys)} " if request.keys else ""
+    sql = f"SELECT {columns} FROM ({rows}) {group}"
+    if request.keys:
+        sql = (
+            f"SELECT * FROM ({sql}ORDER BY {request.order(newest=True)} LIMIT ?) "
+            f"ORDER BY {request.order(newest=False)}"
+        )
+        parameters = [*parameters, limit]
+    return sql, parameters
+
+
+def _percentile(
+    conn: sqlite3.Connection, request: _Request, metric: ExecutionStatisticsMetric
+) -> dict[tuple[Any, ...], float]:
+    """For each group the least value that so many of a hundred are at or below."""
+    rows, parameters = request.rows([_value(metric)])
+    keys = ", ".join(request.keys) or "1"
+    sql = (
+        f"SELECT {keys}, value0 FROM (SELECT *, row_number() OVER (PARTITION BY {keys} "
+        f"ORDER BY value0) AS place, count(*) OVER (PARTITION BY {keys}) AS number "
+        f"FROM ({rows}) WHERE value0 IS NOT NULL) WHERE place = (number * ? + 99) / 100"
+    )
+    found = conn.execute(sql, [*parameters, int(metric.aggregation[1:])]).fetchall()
+    width = len(request.keys)
+    return {tuple(row)[:width]: float(row["value0"]) for row in found}
+
+
+def _skipped(conn: sqlite3.Connection, request: _Request) -> dict[str, int]:
+    """How many executions hold something else than a number where a metric wants one."""
+    asked = [each for each in request.metrics if each.metadata_key is not None]
+    if not asked:
+        return {}
+    whole = _Request((), (), where=Filter(), conditions={})
+    whole._condition, whole._filters = request._condition, request._filters
+    rows, parameters = whole.rows([(_NO_NUMBER, [each.metadata_key]) for each in asked])
+    sums = ", ".join(f"coalesce(sum(value{number}), 0)" for number in range(len(asked)))
+    (row,) = conn.execute(f"SELECT {sums} FROM ({rows})", parameters).fetchall()
+    return {each.name: count for each, count in zip(asked, row, strict=True)}
+
+
+def _group(
+    request: _Request,
+    row: sqlite3.Row,
+    *,
+    plain: Sequence[ExecutionStatisticsMetric],
+    percentiles: Mapping[str, Mapping[tuple[Any, ...], float]],
+) -> ExecutionStatisticsGroup:
+    keys: dict[str, Any] = {}
+    for key, grouping in zip(request.keys, request.groupings, strict=True):
+        keys[str(grouping.name)] = _shown(grouping, row[key])
+        if grouping.dimension in ("flow", "stack"):
+            keys[f"{grouping.dimension}_name"] = row[f"name_of_{grouping.dimension}"]
+    place = tuple(row[key] for key in request.keys)
+    known = {each.name: row[f"value{number}"] for number, each in enumerate(plain)}
+    known |= {name: found.get(place) for name, found in percentiles.items()}
+    metrics = {
+        each.name: None if known[each.name] is None else float(known[each.name])
+        for each in request.metrics
+    }
+    return ExecutionStatisticsGroup(keys, row["number"], metrics)
+
+
+def _value(metric: ExecutionStatisticsMetric) -> tuple[str, list[Any]]:
+    if metric.metadata_key is not None:
+        return _NUMBER, [metric.metadata_key]
+    return _SOURCES[metric.source], []
+
+
+def _is_time(grouping: ExecutionStatisticsGrouping) -> bool:
+    return grouping.time_granularity is not None
+
+
+def _key(grouping: ExecutionStatisticsGrouping) -> tuple[str, list[Any]]:
+    if grouping.time_granularity is not None:
+        return _BUCKETS[grouping.time_granularity], []
+    if grouping.metadata_key is not None:
+        return _SCALAR, [grouping.metadata_key]
+    columns = {"status": "status", "flow": "flow_id", "stack": "stack_name", "tag": "tagged.value"}
+    return columns[grouping.dimension], []
+
+
+def _shown(grouping: ExecutionStatisticsGrouping, value: Any) -> Any:
+    """A key as people read it."""
+    if value is None:
+        return None
+    if grouping.metadata_key is not None:
+        return json.loads(value)
+    if grouping.time_granularity == "hour":
+        return str(datetime.fromtimestamp(value * 3600, UTC).replace(tzinfo=None))
+    if grouping.time_granularity == "day":
+        return str(_EPOCH + timedelta(days=value))
+    if grouping.time_granularity == "week":
+        return str(_EPOCH + timedelta(days=value * 7 - _THURSDAY))
+    return value
+
+
+def _where(where: Filter, conditions: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    sql: list[str] = []
+    parameters: list[Any] = []
+
+    def add(condition: str, *given: Any) -> None:
+        sql.append(condition)
+        parameters.extend(given)
+
+    if where.flow is not None:
+        column = "flow_id" if where.flow.startswith(ids.FLOW_PREFIX) else "flow_name"
+        add(f"executions.{column} = ?", where.flow)
+    if where.status is not None:
+        add("executions.status = ?", where.status.value)
+    if where.stack is not None:
+        add("executions.stack_name = ?", where.stack)
+    for tag in where.tags:
+        add("executions.id IN (SELECT execution FROM execution_tags WHERE tag = ?)", tag)
+    if where.since is not None:
+        add("executions.created_at >= ?", clock.to_us(where.since))
+    if where.until is not None:
+        add("executions.created_at < ?", clock.to_us(where.until))
+    for key, value in conditions.items():
+        text = None if value is None else json.dumps(value, ensure_ascii=False)
+        add(f"{_SCALAR} IS ?", key, text)
+    return f"WHERE {' AND '.join(sql)}" if sql else "", parameters
