@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-EXEC_ID = "Id, unique prefix, latest or latest:failed."
+EXEC_ID = "Id, prefix, latest or latest:failed."
 FLOW = "Flow name or id."
 STACK = "Stack name."
 DETAIL = "Default concise."
-CURSOR = "The cursor of the reply before."
-KEY = "Calls with the same key act once."
+CURSOR = "Cursor of the last reply."
+KEY = "Same key: acts once."
 
 Status = Literal["pending", "running", "waiting", "completed", "failed", "cancelled"]
 Detail = Literal["concise", "full"]

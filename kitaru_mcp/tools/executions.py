@@ -30,7 +30,7 @@ _NARROW = "kitaru_artifacts_get shows one value, get_execution_logs the logs."
 @tool(
     "kitaru_executions_list",
     READS,
-    hint="runs history failed stuck waiting approvals",
+    hint="runs failed stuck waiting",
     narrow="Give a smaller limit, or filter by flow, status or tags.",
     always_load=True,
 )
@@ -47,8 +47,7 @@ def listing(
     cursor: Annotated[str | None, CURSOR] = None,
     detail: Annotated[Detail, DETAIL] = "concise",
 ) -> dict[str, Any]:
-    """Executions, newest first, one short row each. status="waiting" finds what needs an answer,
-    "failed" what broke."""
+    """Executions, newest first, a short row each; status="waiting" finds what needs an answer."""
     found = partial(
         call.client.executions.list,
         flow,
@@ -81,7 +80,7 @@ def _row(execution: Execution, *, detail: Detail) -> dict[str, Any]:
 @tool(
     "kitaru_executions_get",
     READS,
-    hint="inspect run error traceback question result",
+    hint="inspect run error question",
     narrow=_NARROW,
     always_load=True,
 )
@@ -91,22 +90,22 @@ def get(
     exec_id: Annotated[str, EXEC_ID],
     detail: Annotated[Detail, DETAIL] = "concise",
 ) -> dict[str, Any]:
-    """One execution: status, inputs, result, failure, open questions with JSON schema, last
-    checkpoints. detail="full": every checkpoint, attempt and artifact."""
+    """One execution: status, inputs, result, failure, open questions, last checkpoints.
+    detail="full": every checkpoint, attempt and artifact."""
     return shown(call, call.client.executions.get(exec_id), detail=detail)
 
 
 @tool(
     "kitaru_executions_latest",
     READS,
-    hint="newest last run",
+    hint="newest run",
     narrow=_NARROW,
 )
 def latest(
     call: Call,
     *,
     flow: Annotated[str | None, FLOW] = None,
-    status: Annotated[Status | None, "Status."] = None,
+    status: Annotated[str | None, "As in the list."] = None,
     stack: Annotated[str | None, STACK] = None,
 ) -> dict[str, Any]:
     """The newest execution that fits, as by kitaru_executions_get."""

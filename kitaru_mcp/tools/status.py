@@ -11,11 +11,10 @@ from kitaru_mcp.registry import READS, tool
 @tool(
     "kitaru_status",
     READS,
-    hint="store version flow roots counts",
+    hint="store version counts",
 )
 def status(call: Call) -> dict[str, Any]:
-    """The store and why this one, versions, the server's rights, how many executions are in each
-    status."""
+    """The store and why this one, versions, the server's rights, counts by status."""
     from kitaru import render
     from kitaru.client.about import facts
 

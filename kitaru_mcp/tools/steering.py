@@ -33,7 +33,7 @@ _NAMED = 5
 _NO_JSON: Any = object()
 
 
-@tool("kitaru_executions_run", RUNS_CODE, hint="start launch execute")
+@tool("kitaru_executions_run", RUNS_CODE, hint="start launch")
 async def run(
     call: Call,
     *,
@@ -66,7 +66,7 @@ async def run(
 @tool(
     "kitaru_executions_input",
     RUNS_CODE,
-    hint="approve reject reply resume continue",
+    hint="approve reply resume",
 )
 def answer(
     call: Call,
@@ -106,7 +106,7 @@ def answer(
 @tool(
     "kitaru_executions_retry",
     RUNS_CODE,
-    hint="rerun after fixing the code",
+    hint="rerun failed",
 )
 async def retry(
     call: Call,
@@ -126,7 +126,7 @@ async def retry(
 @tool(
     "kitaru_executions_replay",
     RUNS_CODE_AGAIN,
-    hint="fork what-if change a value",
+    hint="fork what-if",
 )
 async def replay(
     call: Call,
@@ -141,7 +141,7 @@ async def replay(
     idempotency_key: Annotated[str | None, KEY] = None,
 ) -> dict[str, Any]:
     """Start a new execution that reuses this one's record up to a checkpoint and runs the rest
-    again. Returns at once."""
+    again."""
     found = await in_thread(partial(_allowed, call, exec_id))
     executions = call.client.executions
     preview = partial(executions.replay_preview, from_=from_, overrides=overrides)

@@ -35,7 +35,7 @@ _TOLD = 20
 @tool(
     "kitaru_executions_wait",
     READS,
-    hint="poll until finished watch follow",
+    hint="poll until finished",
 )
 async def wait(
     call: Call,
@@ -43,8 +43,8 @@ async def wait(
     exec_id: Annotated[str, EXEC_ID],
     timeout_seconds: Annotated[int, f"0-{MAX_SECONDS}, default 30.", Between(0, MAX_SECONDS)] = 30,
 ) -> dict[str, Any]:
-    """Wait until an execution ends, asks or loses its driver; returns it as
-    kitaru_executions_get does. settled=false: time was up, call again."""
+    """Wait until an execution ends, asks or loses its driver. settled=false: time was up, call
+    again."""
     executions = call.client.executions
     execution = await in_thread(partial(executions.summary, exec_id))
     execution = await settled(call, execution, seconds=timeout_seconds)

@@ -75,6 +75,8 @@ def test_every_tool_is_driven(place: Place, mode: str, person: Person | None) ->
         broken = call("kitaru_executions_run", target="flows.py:broken", wait_seconds=50)
         which = {"exec_id": broken["execution"]["exec_id"]}
         assert call("kitaru_executions_retry", **which)["execution"]["exec_id"] == which["exec_id"]
+        groups = call("kitaru_executions_statistics", group_by=["status"])["groups"]
+        assert sum(group["execution_count"] for group in groups) >= 3
         assert call("kitaru_stacks_list")["items"][0]["name"] == "local"
         assert call("kitaru_status")["exists"] is True
     assert called == {tool.name for tool in TOOLS}

@@ -39,7 +39,7 @@ def test_a_client_that_probed_the_newer_era_may_shake_hands_in_the_older(tmp_pat
         found = asked(server, "server/discover", _meta=MODERN)["result"]
         assert found["supportedVersions"] == ["2026-07-28"]
         assert asked(server, "initialize", **HELLO)["result"]["protocolVersion"] == "2025-11-25"
-        assert len(asked(server, "tools/list")["result"]["tools"]) == 14
+        assert len(asked(server, "tools/list")["result"]["tools"]) == 15
         modern = asked(server, "tools/list", _meta=MODERN)["result"]
         assert modern["resultType"] == "complete"
         assert asked(server, "initialize", **HELLO)["result"]["serverInfo"]["name"] == "kitaru"

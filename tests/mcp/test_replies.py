@@ -14,7 +14,7 @@ from kitaru import KitaruClient, checkpoint, flow
 from kitaru_mcp.replies import MAX_CHARACTERS
 from tests.mcp.serving import Place, Served, served
 
-LIMITS = {"row": 150, "tools/list": 10_000, "instructions": 1024}
+LIMITS = {"row": 150, "tools/list": 10_240, "instructions": 1024}
 SNAPSHOT = Path(__file__).with_name("tools.json")
 SURPRISES = "\x1b[31mred\x1b[0m \u202eevil\u202c \u200bzero \x07bell"
 

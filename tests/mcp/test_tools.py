@@ -18,6 +18,7 @@ READING = [
     "kitaru_executions_list",
     "kitaru_executions_get",
     "kitaru_executions_latest",
+    "kitaru_executions_statistics",
     "get_execution_logs",
     "kitaru_artifacts_list",
     "kitaru_artifacts_get",
