@@ -142,7 +142,7 @@ class App:
         except PersonAsked as asked:
             return asked.result
         except KitaruError as error:
-            return replies.refusal(error)
+            return replies.refusal(error, desk=self.desk)
         except Exception as error:  # the process's edge: one call's fault must not end the others
             _log.exception("%s failed", tool.name)
             return replies.failure(

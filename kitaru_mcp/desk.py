@@ -5,6 +5,8 @@ A `Desk` is the server's, a `Call` is one request's. Neither knows what a tool d
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from functools import cached_property
@@ -33,6 +35,10 @@ from kitaru_mcp.pulse import Pulse
 if TYPE_CHECKING:
     from kitaru.client import KitaruClient
 
+#: Stands for the store's folder while other paths are looked for.
+_HOME = "\0"
+#: An absolute path of more than one part.
+_PATH = re.compile(r"(?<![\w./:\0])(?:/[^\s/'\"`:,;()<>\[\]{}]+){2,}/?")
 _FORM = {
     "type": "object",
     "properties": {"confirm": {"type": "boolean", "description": "Go ahead?", "default": True}},
@@ -74,6 +80,22 @@ class Desk:
             return self.client.version()
         except (KitaruError, OSError):  # whoever waits reads next, and hears what is wrong
             return -1
+
+    def presentable(self, text: str) -> str:
+        """A message without paths that are nobody's business: the store's stay, and flows' short.
+
+        Args:
+            text: the message.
+        """
+        try:
+            home = str(self.client.home.path)
+        except KitaruError:  # its own message is what is shown
+            return text
+        text = text.replace(home, _HOME)
+        for root in self.policy.roots:
+            text = text.replace(f"{root}{os.sep}", "")
+        text = _PATH.sub(lambda path: f"…/{path[0].rstrip('/').rpartition('/')[2]}", text)
+        return text.replace(_HOME, home)
 
     @contextmanager
     def asking(self) -> Iterator[None]:

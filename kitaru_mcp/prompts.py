@@ -81,7 +81,9 @@ class Prompts:
         Raises:
             MCPError: there is no such prompt, or what it is to be about.
         """
-        text = await answered(partial(_text, self._desk, params.name, params.arguments or {}))
+        text = await answered(
+            self._desk, partial(_text, self._desk, params.name, params.arguments or {})
+        )
         (prompt,) = (each for each in PROMPTS if each.name == params.name)
         content = TextContent(type="text", text=text)
         return GetPromptResult(
@@ -94,7 +96,7 @@ class Prompts:
         """What an argument of a prompt or a template may be, from what was typed of it."""
         argument = params.argument
         given = (params.context.arguments if params.context else None) or {}
-        found = await answered(partial(_values, self._desk, argument.name, given))
+        found = await answered(self._desk, partial(_values, self._desk, argument.name, given))
         typed = argument.value.casefold()
         fitting = [value for value in found if value.casefold().startswith(typed)]
         return CompleteResult(

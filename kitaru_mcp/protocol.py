@@ -14,6 +14,7 @@ from mcp.types import INTERNAL_ERROR, INVALID_PARAMS
 
 from kitaru.errors import KitaruError, KitaruNotFoundError, KitaruStateError, KitaruUsageError
 from kitaru_mcp import replies
+from kitaru_mcp.desk import Desk
 from kitaru_mcp.threads import in_thread
 
 T = TypeVar("T")
@@ -22,10 +23,11 @@ _log = logging.getLogger(__name__)
 _ITS_FAULT = (KitaruNotFoundError, KitaruStateError, KitaruUsageError)
 
 
-async def answered(work: Callable[[], T], *, uri: str | None = None) -> T:
+async def answered(desk: Desk, work: Callable[[], T], *, uri: str | None = None) -> T:
     """Do a request's work in a thread.
 
     Args:
+        desk: the server's.
         work: the work.
         uri: the resource it is about.
 
@@ -37,7 +39,9 @@ async def answered(work: Callable[[], T], *, uri: str | None = None) -> T:
         return await in_thread(work)
     except KitaruError as error:
         code = INVALID_PARAMS if isinstance(error, _ITS_FAULT) else INTERNAL_ERROR
-        raise MCPError(code=code, message=replies.refusal_text(error), data=data) from None
+        raise MCPError(
+            code=code, message=replies.refusal_text(error, desk=desk), data=data
+        ) from None
     except Exception as error:  # the process's edge: no text of a fault leaves it
         _log.exception("a request failed")
         text = f"The request failed unexpectedly ({type(error).__name__})."

@@ -15,7 +15,7 @@ from typing import Any
 from mcp.types import CallToolResult, TextContent
 
 from kitaru import errors
-from kitaru_mcp.desk import NotConfirmed
+from kitaru_mcp.desk import Desk, NotConfirmed
 from kitaru_mcp.policy import NotAllowed
 from kitaru_mcp.registry import Result
 
@@ -55,17 +55,17 @@ def reply(result: Result, *, narrow: str) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=data)
 
 
-def refusal(error: errors.KitaruError) -> CallToolResult:
+def refusal(error: errors.KitaruError, *, desk: Desk) -> CallToolResult:
     """An error for the client, with its code word first."""
-    return _text(refusal_text(error), is_error=True)
+    return _text(refusal_text(error, desk=desk), is_error=True)
 
 
-def refusal_text(error: errors.KitaruError) -> str:
-    """The text of an error, with its code word first."""
+def refusal_text(error: errors.KitaruError, *, desk: Desk) -> str:
+    """The text of an error, with its code word first, and no paths but the store's and flows'."""
     from kitaru import render
 
     code = next((code for cls, code in _CODES if isinstance(error, cls)), "internal")
-    text = _COMMAND.sub(_tool_for, " ".join(str(error).split()))
+    text = _COMMAND.sub(_tool_for, desk.presentable(" ".join(str(error).split())))
     return _short(code, render.safe_text(text))
 
 

@@ -84,7 +84,7 @@ class Resources:
     ) -> ListResourcesResult:
         """The newest executions; the cursor goes on to older ones."""
         cursor = params.cursor if params else None
-        return await answered(partial(self._listed, cursor))
+        return await answered(self._desk, partial(self._listed, cursor))
 
     def _listed(self, cursor: str | None) -> ListResourcesResult:
         from kitaru_mcp import views
@@ -118,7 +118,9 @@ class Resources:
         Raises:
             MCPError: nothing is.
         """
-        contents = await answered(partial(_read, self._desk, params.uri), uri=params.uri)
+        contents = await answered(
+            self._desk, partial(_read, self._desk, params.uri), uri=params.uri
+        )
         return ReadResourceResult(contents=[contents])
 
 

@@ -303,3 +303,18 @@ def test_imports_that_block_leave_other_tools_their_threads(place: Place) -> Non
                 gate.touch()
         for reply in replies:
             assert not reply.result(60).is_error
+
+
+def test_errors_tell_paths_of_the_store_and_of_flows_only(server: Served, place: Place) -> None:
+    (place.project / "importing.py").write_text("from json import nothing_like_that\n")
+    refusal = server.refusal("kitaru_executions_run", target="importing.py:agent")
+    assert "nothing_like_that" in refusal
+    assert "importing.py" in refusal
+    assert str(place.project) not in refusal
+    assert sys.prefix not in refusal
+    assert "python3" not in refusal
+    refusal = server.refusal("kitaru_executions_run", target="flows.py:nobody")
+    assert "'flows.py:nobody' names no flow" in refusal
+    with served(Place(place.project / "flows.py", place.project)) as broken:
+        refusal = broken.refusal("kitaru_executions_list")
+        assert str(place.project / "flows.py") in refusal
