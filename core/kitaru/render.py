@@ -6,13 +6,15 @@ secrets are masked. Recorded values themselves are never changed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from kitaru import clock, codec
+from kitaru import statistics as spec
 from kitaru.client import KitaruClient, views
 from kitaru.models import ArtifactRef, ArtifactView, Execution, LogEntry
-from kitaru.redaction import safe_text, shown, shown_value
+from kitaru.redaction import is_secret, safe_text, shown, shown_value
 
 __all__ = [
     "age",
@@ -26,6 +28,7 @@ __all__ = [
     "shown",
     "shown_value",
     "span",
+    "statistics",
     "summary",
 ]
 
@@ -87,6 +90,41 @@ def artifact_view(view: ArtifactView) -> dict[str, Any]:
     piece = view.to_dict(without=("artifact", "data"))
     told = {key: value for key, value in piece.items() if value is not None}
     return {**artifact(view.artifact), **told}
+
+
+def statistics(
+    found: spec.ExecutionStatistics,
+    *,
+    group_by: Iterable[spec.Grouping] | None,
+    metrics: Iterable[spec.Metric] | None,
+) -> dict[str, Any]:
+    """Statistics, for the groupings and metrics that were asked for.
+
+    Names are free to choose, so what is masked depends on the metadata key that is read.
+    """
+    keys = {str(each.name): each.metadata_key for each in spec.groupings(group_by)}
+    numbers = {each.name: each.metadata_key for each in spec.metrics(metrics)}
+    groups = [
+        {
+            "keys": _masked(group.keys, keys),
+            "execution_count": group.execution_count,
+            "metrics": _masked(group.metrics, numbers),
+        }
+        for group in found.groups
+    ]
+    return {
+        "groups": groups,
+        "truncated": found.truncated,
+        "group_count": len(groups),
+        "skipped": shown_value(found.skipped, masks=False),
+    }
+
+
+def _masked(values: dict[str, Any], read_from: dict[str, str | None]) -> dict[str, Any]:
+    return {
+        safe_text(name): shown_value(value, hidden=is_secret(read_from.get(name) or "", value))
+        for name, value in values.items()
+    }
 
 
 def log_entry(entry: LogEntry) -> dict[str, Any]:

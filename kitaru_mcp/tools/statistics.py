@@ -54,21 +54,18 @@ def statistics(
         until=moment("until", until),
         where=where,
     )
-    groups = [_group(each.to_dict()) for each in found.groups]
+    shown = render.statistics(found, group_by=group_by, metrics=metrics)
+    groups = [
+        {key: value for key, value in group.items() if value or key != "metrics"}
+        for group in shown["groups"]
+    ]
 
     def page(most: int) -> dict[str, Any]:
-        cut = most < len(groups)
         data: dict[str, Any] = {"groups": groups[:most], "group_count": min(most, len(groups))}
-        if cut or found.truncated:
+        if most < len(groups) or shown["truncated"]:
             data["truncated"] = True
-        if any(found.skipped.values()):
-            data["skipped"] = found.skipped
-        return render.shown(data)
+        if any(shown["skipped"].values()):
+            data["skipped"] = shown["skipped"]
+        return data
 
     return replies.page(page, limit=max(1, len(groups)))
-
-
-def _group(data: dict[str, Any]) -> dict[str, Any]:
-    """A group as a row: its keys, the count, and its metrics, without what is empty."""
-    metrics = {"metrics": data["metrics"]} if data["metrics"] else {}
-    return {"keys": data["keys"], "execution_count": data["execution_count"], **metrics}

@@ -1,16 +1,17 @@
-"""`kitaru executions` for looking: get, list and logs. `actions` adds what changes them."""
+"""`kitaru executions` for looking: get, list, statistics, logs; `actions` has what changes them."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kitaru import config
+from kitaru import statistics as spec
 from kitaru.cli import actions
 from kitaru.cli.command import Answer, Group, listed, open_client
-from kitaru.cli.options import point_in_time
+from kitaru.cli.options import groupings, metadata_values, metrics, point_in_time
 from kitaru.models import LOG_LEVELS, ExecutionStatus
 
 if TYPE_CHECKING:
@@ -29,6 +30,36 @@ def group() -> None:
 
 for _command in actions.COMMANDS:
     group.add_command(_command)
+
+
+_FILTERS = (
+    click.option(
+        "--status",
+        type=click.Choice([status.value for status in ExecutionStatus], case_sensitive=False),
+        help="Only in this status.",
+    ),
+    click.option("--flow", help="Only of the flow with this name or id."),
+    click.option("--stack", help="Only on this stack."),
+    click.option(
+        "--tag", "tags", multiple=True, help="Only with this tag; several mean all of them."
+    ),
+    click.option(
+        "--since",
+        type=point_in_time,
+        metavar="TIME",
+        help="Created then or later: ISO 8601 with a zone, or how long ago (30m, 24h, 7d).",
+    ),
+    click.option(
+        "--until", type=point_in_time, metavar="TIME", help="Created before then; like --since."
+    ),
+)
+
+
+def _filtered(command: Callable[..., Answer]) -> Callable[..., Answer]:
+    """Give a command the options that choose executions."""
+    for option in reversed(_FILTERS):
+        command = option(command)
+    return command
 
 
 @group.command("get")
@@ -52,14 +83,7 @@ def get(exec_id: str) -> Answer:
 
 
 @group.command("list")
-@click.option(
-    "--status",
-    type=click.Choice([status.value for status in ExecutionStatus], case_sensitive=False),
-    help="Only in this status.",
-)
-@click.option("--flow", help="Only of the flow with this name or id.")
-@click.option("--stack", help="Only on this stack.")
-@click.option("--tag", "tags", multiple=True, help="Only with this tag; several mean all of them.")
+@_filtered
 @click.option(
     "--limit",
     type=click.IntRange(1, config.MAX_PAGE),
@@ -68,26 +92,7 @@ def get(exec_id: str) -> Answer:
     help="How many at most.",
 )
 @click.option("--cursor", help="Where the page before ended.")
-@click.option(
-    "--since",
-    type=point_in_time,
-    metavar="TIME",
-    help="Created then or later: ISO 8601 with a zone, or how long ago (30m, 24h, 7d).",
-)
-@click.option(
-    "--until", type=point_in_time, metavar="TIME", help="Created before then; like --since."
-)
-def list_(
-    *,
-    status: str | None,
-    flow: str | None,
-    stack: str | None,
-    tags: tuple[str, ...],
-    limit: int,
-    cursor: str | None,
-    since: datetime | None,
-    until: datetime | None,
-) -> Answer:
+def list_(*, limit: int, cursor: str | None, **filters: Any) -> Answer:
     """List executions, newest first.
 
     \b
@@ -97,19 +102,71 @@ def list_(
     from kitaru import render
     from kitaru.cli import views
 
-    page = open_client().executions.list(
-        flow=flow,
-        status=status,
-        stack=stack,
-        tags=tags,
-        limit=limit,
-        cursor=cursor,
-        since=since,
-        until=until,
-    )
+    page = open_client().executions.list(limit=limit, cursor=cursor, **filters)
     return Answer(
         json=lambda: listed([render.summary(each) for each in page], next_cursor=page.next_cursor),
         text=lambda: views.execution_table(page),
+    )
+
+
+@group.command("statistics")
+@click.option(
+    "--group-by",
+    multiple=True,
+    callback=groupings,
+    metavar="SPEC",
+    help="status, flow, stack, tag, time:hour|day|week|month or metadata:KEY; several make finer "
+    "groups.",
+)
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    callback=metrics,
+    metavar="SPEC",
+    help="A number for each group: NAME:SOURCE:AGGREGATION or NAME:metadata:KEY:AGGREGATION.",
+)
+@_filtered
+@click.option(
+    "--where",
+    multiple=True,
+    callback=metadata_values,
+    metavar="KEY=VALUE",
+    help="Only with this metadata: metadata:tier=gold; the value is JSON, or else text.",
+)
+@click.option(
+    "--max-groups",
+    type=click.IntRange(1, spec.MAX_GROUPS),
+    default=spec.DEFAULT_GROUPS,
+    show_default=True,
+    help="How many groups at most: the newest when grouped by time, else the largest.",
+)
+def statistics(
+    *,
+    group_by: tuple[spec.ExecutionStatisticsGrouping, ...],
+    metrics: tuple[spec.ExecutionStatisticsMetric, ...],
+    max_groups: int,
+    **filters: Any,
+) -> Answer:
+    """Count executions in groups, with averages, sums or percentiles of their numbers.
+
+    Sources: duration, queue_time and wait_time in seconds, step_count, cached_step_count,
+    attempt_count, output_artifact_count. Aggregations: avg, sum, min, max, p50, p95, p99.
+
+    \b
+    Example:
+      kitaru executions statistics --group-by status --metric duration_avg:duration:avg
+    """
+    from kitaru import render
+    from kitaru.cli import views
+
+    found = open_client().executions.statistics(group_by, metrics, max_groups=max_groups, **filters)
+    item = render.statistics(found, group_by=group_by, metrics=metrics)
+    return Answer(
+        json=lambda: {"item": item},
+        text=lambda: views.statistics(
+            item, group_by=group_by, metrics=metrics, max_groups=max_groups
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""Executions and artifacts as text for people."""
+"""Executions, their statistics, and artifacts as text for people."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 from kitaru.cli import output
 from kitaru.models import ArtifactRef, CheckpointCall, Execution, LogEntry, Page
+from kitaru.render import safe_text
+from kitaru.statistics import ExecutionStatisticsGrouping, ExecutionStatisticsMetric
 
 
 def execution(found: Execution, *, continues: bool) -> str:
@@ -79,6 +81,75 @@ def execution_table(page: Page[Execution]) -> str:
     if page.next_cursor is not None:
         text += f"\nThere are more: repeat the command with --cursor {page.next_cursor}"
     return text
+
+
+def statistics(
+    item: dict[str, Any],
+    *,
+    group_by: Sequence[ExecutionStatisticsGrouping],
+    metrics: Sequence[ExecutionStatisticsMetric],
+    max_groups: int,
+) -> str:
+    """Groups of executions, from the JSON that may be shown of them, and what they leave out."""
+    title = "Kitaru execution statistics"
+    if not item["groups"]:
+        return f"{title}\n  No executions found."
+    keys = [_key_and_heading(each) for each in group_by]
+    names = [safe_text(each.name) for each in metrics]
+    lines = [
+        output.table(
+            title,
+            [*(heading for _, heading in keys), "Executions", *map(_heading, names)],
+            [
+                [
+                    *(_group_key(group["keys"][key]) for key, _ in keys),
+                    str(group["execution_count"]),
+                    *(_number(group["metrics"][name]) for name in names),
+                ]
+                for group in item["groups"]
+            ],
+            none="statistics",
+        )
+    ]
+    if item["truncated"]:
+        kept = "newest" if any(each.dimension == "time" for each in group_by) else "largest"
+        lines.append(
+            f"There are more groups; these are the {kept}. Narrow the filters, or raise "
+            f"--max-groups (it is {max_groups})."
+        )
+    for name, count in item["skipped"].items():
+        if count:
+            lines.append(
+                f"Left out of {output.line(name)} because its value is no number: {count}."
+            )
+    return "\n".join(lines)
+
+
+def _key_and_heading(grouping: ExecutionStatisticsGrouping) -> tuple[str, str]:
+    """Where a group has what people read of a key, and what that is headed by."""
+    if grouping.dimension in ("flow", "stack"):
+        return f"{grouping.dimension}_name", _heading(grouping.dimension)
+    name = safe_text(str(grouping.name))
+    return name, _heading(name)
+
+
+def _group_key(value: Any) -> str:
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _heading(name: str) -> str:
+    return output.line(" ".join(word[:1].upper() + word[1:] for word in name.split("_")))
+
+
+def _number(value: float | str | None) -> str:
+    """A metric with two decimals, more only where it is so small that those would be zeros."""
+    if not isinstance(value, float):
+        return value or "-"
+    if not 0.01 <= abs(value) < 1e15:
+        return f"{value:.3g}"
+    return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def log_lines(entries: Sequence[LogEntry], *, exec_id: str) -> str:
