@@ -7,6 +7,7 @@ SQL. The same texts are understood by the SDK, the CLI and the MCP server.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 
 from kitaru.errors import KitaruUsageError
 from kitaru.models import Model
+from kitaru.redaction import is_storable
 
 MAX_GROUPS = 10_000
 DEFAULT_GROUPS = 1000
@@ -154,7 +156,10 @@ class ExecutionStatisticsMetric(Model):
 
 @dataclass(frozen=True, slots=True)
 class ExecutionStatisticsGroup(Model):
-    """The executions that have the same keys; a metric without numbers is `None`."""
+    """The executions that have the same keys.
+
+    A metric without numbers, or beyond the largest float, is `None`.
+    """
 
     keys: dict[str, Any]
     execution_count: int
@@ -189,7 +194,7 @@ def groupings(given: Iterable[Grouping] | None) -> tuple[ExecutionStatisticsGrou
         ['day', 'tier']
     """
     found = tuple(_grouping(each) for each in _listed(given, "group_by", '["status"]'))
-    names = [each.name for each in found]
+    names = [name for each in found for name in _keys_of(each)]
     for name in names:
         if names.count(name) > 1:
             raise KitaruUsageError(f"Two groupings are named {name!r}; give one another name.")
@@ -235,19 +240,29 @@ def conditions(where: Mapping[str, Any] | None) -> dict[str, Any]:
     Raises:
         KitaruUsageError: a key is of another form, or a value is no JSON scalar.
     """
+    if where is not None and not isinstance(where, Mapping):
+        raise KitaruUsageError(
+            f"where is {where!r:.60}; give a mapping, such as {{'metadata:tier': 'gold'}}."
+        )
     found = {}
     for key, value in (where or {}).items():
         prefix, _, name = str(key).partition(":")
-        if prefix != "metadata" or not name:
+        if prefix != "metadata" or not name or not is_storable(name):
             raise KitaruUsageError(
                 f"where has the key {str(key)!r:.80}; its keys are of the form 'metadata:<key>'."
             )
-        if value is not None and type(value) not in (str, int, float, bool):
+        if not _is_scalar(value):
             raise KitaruUsageError(
                 f"where['{key}'] is {value!r:.60}; give a text, a number, true, false or null."
             )
         found[name] = value
     return found
+
+
+def _keys_of(grouping: ExecutionStatisticsGrouping) -> list[str]:
+    """The keys it gives a group: a flow and a stack have their name beside them."""
+    has_name = grouping.dimension in _NAMES
+    return [str(grouping.name), *([f"{grouping.dimension}_name"] if has_name else [])]
 
 
 def _grouping(given: Grouping) -> ExecutionStatisticsGrouping:
@@ -316,10 +331,19 @@ def _one_of(kind: type[E], value: Any, *, what: str, there_are: str | None = Non
 
 
 def _belongs(value: Any, is_wanted: bool, *, field: str, owner: str, here: str) -> None:
-    if is_wanted and not (isinstance(value, str) and value):
+    if is_wanted and not (isinstance(value, str) and value and is_storable(value)):
         raise KitaruUsageError(f"{owner} needs {field}: write {owner}:<{field}> or give the field.")
     if not is_wanted and value is not None:
         raise KitaruUsageError(f"{field} belongs to {owner} and not to {here}.")
+
+
+def _is_scalar(value: Any) -> bool:
+    """Whether metadata can have this value; numbers are those that a float can hold."""
+    if isinstance(value, str):
+        return type(value) is str and is_storable(value)
+    if type(value) in (int, float):
+        return bool(-sys.float_info.max <= value <= sys.float_info.max)
+    return value is None or type(value) is bool
 
 
 def _named(name: Any, *, what: str) -> None:

@@ -145,7 +145,7 @@ def _heading(name: str) -> str:
 
 def _number(value: float | str | None) -> str:
     """A metric with two decimals, more only where it is so small that those would be zeros."""
-    if not isinstance(value, float):
+    if value is None or isinstance(value, str):
         return value or "-"
     if not 0.01 <= abs(value) < 1e15:
         return f"{value:.3g}"

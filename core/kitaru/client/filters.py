@@ -7,6 +7,7 @@ from datetime import datetime
 
 from kitaru.errors import KitaruUsageError
 from kitaru.models import ExecutionStatus, parse_status
+from kitaru.redaction import is_storable
 from kitaru.store.executions import Filter
 
 
@@ -28,7 +29,7 @@ def chosen(
         if time is not None and getattr(time, "tzinfo", None) is None:
             raise KitaruUsageError(f"{name} is {time!s}; give a datetime with a time zone.")
     for name, text in (("flow", flow), ("stack", stack)):
-        if text is not None and not isinstance(text, str):
+        if text is not None and not (isinstance(text, str) and is_storable(text)):
             raise KitaruUsageError(f"{name} is {text!r:.60}; give its name.")
     return Filter(
         flow=flow,
@@ -44,6 +45,6 @@ def _tags(tags: Sequence[str] | None) -> tuple[str, ...]:
     if isinstance(tags, str):
         raise KitaruUsageError(f"tags is the text {tags!r}; give a list of tags.")
     for tag in tags or ():
-        if not isinstance(tag, str) or not tag:
+        if not isinstance(tag, str) or not tag or not is_storable(tag):
             raise KitaruUsageError(f"tags holds {tag!r:.60}; give texts that are not empty.")
     return tuple(tags or ())

@@ -7,6 +7,7 @@ one more for each percentile, all read in one snapshot.
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -38,28 +39,36 @@ _NAME = (
     "CASE instr(call_id, '#') WHEN 0 THEN call_id "
     "ELSE substr(call_id, 1, instr(call_id, '#') - 1) END"
 )
+#: The only attempt of a simple call is not recorded by itself.
+_ATTEMPTS = (
+    "CASE WHEN attempts IS NOT NULL THEN json_array_length(attempts) "
+    "ELSE started_at IS NOT NULL AND original_call_id IS NULL END"
+)
 _SOURCES = {
     "duration": f"(ended_at - started_at) / {_SECONDS}",
     "queue_time": f"(started_at - created_at) / {_SECONDS}",
     "wait_time": (
         f"(SELECT coalesce(sum(resolved_at - waits.created_at), 0) / {_SECONDS} FROM waits "
-        "WHERE waits.execution = executions.id)"
+        "WHERE waits.execution = executions.id AND waits.status = 'answered')"
     ),
     "step_count": f"(SELECT count(DISTINCT {_NAME}) {_CHECKPOINTS})",
     "cached_step_count": f"(SELECT count(cached_from) {_CHECKPOINTS})",
-    "attempt_count": f"(SELECT coalesce(sum(json_array_length(attempts)), 0) {_CHECKPOINTS})",
+    "attempt_count": f"(SELECT coalesce(sum({_ATTEMPTS}), 0) {_CHECKPOINTS})",
     "output_artifact_count": (
         f"(SELECT count(result_size) {_CHECKPOINTS}) "
         "+ (SELECT count(*) FROM artifacts WHERE artifacts.execution = executions.id)"
     ),
 }
 _KEY = "FROM json_each(executions.metadata) AS item WHERE item.key = ?"
-_NUMBER = f"(SELECT value {_KEY} AND item.type IN ('integer', 'real'))"
-_NO_NUMBER = f"(SELECT count(*) {_KEY} AND item.type NOT IN ('integer', 'real'))"
+#: Whole numbers can be longer than any float is large.
+_IS_NUMBER = "item.type IN ('integer', 'real') AND item.value > -9e999 AND item.value < 9e999"
+#: As floats, since a sum of integers may not leave 64 bits.
+_NUMBER = f"(SELECT CAST(value AS REAL) {_KEY} AND {_IS_NUMBER})"
+_NO_NUMBER = f"(SELECT count(*) {_KEY} AND NOT ({_IS_NUMBER}))"
+#: Numbers are themselves, so that 1 and 1.0 are equal; a quote tells other texts from true, false.
 _SCALAR = (
-    "(SELECT CASE item.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' "
-    f"WHEN 'text' THEN json_quote(value) WHEN 'integer' THEN json_quote(value) "
-    f"WHEN 'real' THEN json_quote(value) END {_KEY})"
+    "(SELECT CASE WHEN item.type IN ('true', 'false') THEN item.type "
+    f"WHEN item.type = 'text' THEN '\"' || value WHEN {_IS_NUMBER} THEN value END {_KEY})"
 )
 _AGGREGATIONS = {"avg": "avg", "sum": "sum", "min": "min", "max": "max"}
 
@@ -103,12 +112,13 @@ class _Request:
 
     def order(self, *, newest: bool) -> str:
         """The order of groups: by time where there is one, else the largest first."""
-        others = [f"{key} ASC NULLS LAST" for key in self.keys if key != self.time]
+        others = [key for key in self.keys if key != self.time]
         if self.time is None:
-            return ", ".join(["number DESC", *others])
-        return ", ".join(
-            [f"{self.time} {'DESC NULLS LAST' if newest else 'ASC NULLS FIRST'}", *others]
-        )
+            return ", ".join(["number DESC", *(f"{key} ASC NULLS LAST" for key in others)])
+        time, other = ("ASC NULLS FIRST", "ASC NULLS LAST")
+        if newest:
+            time, other = ("DESC NULLS LAST", "DESC NULLS FIRST")
+        return ", ".join([f"{self.time} {time}", *(f"{key} {other}" for key in others)])
 
 
 def compute(
@@ -209,11 +219,13 @@ def _group(
     place = tuple(row[key] for key in request.keys)
     known = {each.name: row[f"value{number}"] for number, each in enumerate(plain)}
     known |= {name: found.get(place) for name, found in percentiles.items()}
-    metrics = {
-        each.name: None if known[each.name] is None else float(known[each.name])
-        for each in request.metrics
-    }
+    metrics = {each.name: _finite(known[each.name]) for each in request.metrics}
     return ExecutionStatisticsGroup(keys, row["number"], metrics)
+
+
+def _finite(value: float | None) -> float | None:
+    """A metric; one that is beyond the largest float could not be said in JSON."""
+    return None if value is None or not math.isfinite(value) else float(value)
 
 
 def _value(metric: ExecutionStatisticsMetric) -> tuple[str, list[Any]]:
@@ -240,7 +252,7 @@ def _shown(grouping: ExecutionStatisticsGrouping, value: Any) -> Any:
     if value is None:
         return None
     if grouping.metadata_key is not None:
-        return json.loads(value)
+        return _scalar(value)
     if grouping.time_granularity == "hour":
         return str(datetime.fromtimestamp(value * 3600, UTC).replace(tzinfo=None))
     if grouping.time_granularity == "day":
@@ -248,6 +260,23 @@ def _shown(grouping: ExecutionStatisticsGrouping, value: Any) -> Any:
     if grouping.time_granularity == "week":
         return str(_EPOCH + timedelta(days=value * 7 - _THURSDAY))
     return value
+
+
+def _scalar(value: Any) -> Any:
+    """What `_SCALAR` stands for; one group holds 1 and 1.0, and is always shown as 1."""
+    if isinstance(value, str):
+        return value[1:] if value.startswith('"') else value == "true"
+    is_short = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+    return int(value) if is_short else value
+
+
+def _same(value: Any) -> tuple[str, Any]:
+    """What `_SCALAR` must be for this value, as SQL and its parameter."""
+    if isinstance(value, str):
+        return "?", f'"{value}'
+    if value is None or isinstance(value, bool):
+        return "?", value if value is None else str(value).lower()
+    return "json_extract(?, '$')", json.dumps(value)  # SQLite reads it as it does the metadata
 
 
 def _where(where: Filter, conditions: Mapping[str, Any]) -> tuple[str, list[Any]]:
@@ -272,6 +301,6 @@ def _where(where: Filter, conditions: Mapping[str, Any]) -> tuple[str, list[Any]
     if where.until is not None:
         add("executions.created_at < ?", clock.to_us(where.until))
     for key, value in conditions.items():
-        text = None if value is None else json.dumps(value, ensure_ascii=False)
-        add(f"{_SCALAR} IS ?", key, text)
+        sql_value, given = _same(value)
+        add(f"{_SCALAR} IS {sql_value}", key, given)
     return f"WHERE {' AND '.join(sql)}" if sql else "", parameters
