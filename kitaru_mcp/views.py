@@ -91,21 +91,18 @@ def overview(execution: Execution, *, offered: Any, home: Home) -> dict[str, Any
         "target": execution.frozen_execution_spec.get("target"),
         "inputs": _value(execution.inputs),
         "failure": _failure(execution.failure),
-        "pending_waits": waits(execution),
         "checkpoints": _checkpoints(execution),
         "artifact_count": execution.artifact_count,
         "original_exec_id": execution.original_exec_id,
         "parent_exec_id": execution.parent_exec_id,
         "children": list(execution.children),
-        "next": suggestions(execution, offered=offered, home=home),
     }
-    asked = data.pop("pending_waits")
     shown = render.shown({key: value for key, value in data.items() if value not in _EMPTY})
-    if asked:
+    if asked := waits(execution):
         shown["pending_waits"] = asked
     if execution.status.is_successful:  # an empty one is told, too
         shown["result"] = render.shown_value(_value(execution.result))
-    shown["next"] = shown.pop("next", [])
+    shown["next"] = suggestions(execution, offered=offered, home=home)
     return shown
 
 
