@@ -14,6 +14,10 @@ from kitaru import clock
 from kitaru.heart import heart
 from tests.support import TurnedClock, forget, until
 
+# Processes under test find Python's own defaults, whatever the developer's shell has set.
+for _name_of_python in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
+    os.environ.pop(_name_of_python, None)
+
 settings.register_profile("default", deadline=None)
 settings.register_profile("nightly", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

@@ -7,11 +7,12 @@ effect. `definition` goes the other way.
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import importlib.util
 import inspect
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, TypeVar
 
 from kitaru import codec, context
@@ -106,7 +107,8 @@ def _import_file(path: Path, folder: Path) -> ModuleType:
             return module
     if known is not None or name in sys.stdlib_module_names:
         name = f"{name}_{codec.digest(str(path).encode()).hex()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    loader = _Source(name, str(path))
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -118,6 +120,17 @@ def _import_file(path: Path, folder: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+class _Source(importlib.machinery.SourceFileLoader):
+    """Reads a flow's file itself, never what was compiled of it.
+
+    Bytecode is matched with its source by size and whole seconds, and a file may well be mended,
+    and its execution retried, within one.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 def _import_first_from(folder: Path) -> None:

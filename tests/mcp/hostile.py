@@ -42,8 +42,7 @@ def raw() -> str:
 def closes() -> str:
     for fd in (0, 1, 2):
         os.close(fd)
-    print("into the void")
-    sys.stderr.flush()
+    os.write(1, b"into the void")
     return "closed"
 
 

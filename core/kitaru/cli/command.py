@@ -8,6 +8,7 @@ format.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -94,6 +95,7 @@ class Command(click.Command):
             # The process's edge: a full disk or a folder that is gone is no fault of Kitaru's.
             message = f"The system refused: {exc}. Check the folder or file, and try again."
             report("KitaruBackendError", message, command=command, output=output)
+            _drop_unwritten()
             ctx.exit(REFUSED)
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
@@ -122,6 +124,16 @@ def report(error_type: str, message: str, *, command: str, output: str) -> None:
         click.echo(_document({"command": command, "error": error}), err=True)
     else:
         click.echo(f"Error: {message}", err=True)
+
+
+def _drop_unwritten() -> None:
+    """Let go of what standard output does not take, or the interpreter would fail on it again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
 
 
 def _document(data: Mapping[str, Any]) -> str:
