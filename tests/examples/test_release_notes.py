@@ -299,13 +299,24 @@ def test_the_demonstration_leaves_its_store_in_a_folder_of_its_own(tmp_path: Pat
     assert f"export KITARU_HOME={folder}" in shown
     executions = KitaruClient(home=folder).executions.list()
     assert [each.status for each in executions] == ["completed", "completed", "failed"]
+    assert "A change put into better words" in (folder / "RELEASE_NOTES_REPLAYED.md").read_text()
     assert sorted(ROOT.rglob("RELEASE_NOTES*")) == notes, "the repository is as it was"
 
 
 def test_the_demonstration_makes_a_history_where_there_is_none(home: Path, tmp_path: Path):
     archive = tmp_path / "archive"
     shutil.copytree(ROOT / "examples", archive / "examples")
-    shown = demonstrate(archive, KITARU_HOME=str(home))
-    assert "made a small one" in shown
-    assert "Publish 6 changes as 0.1.0?" in shown
-    assert "A change put into better words" in (home / "RELEASE_NOTES_REPLAYED.md").read_text()
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, 'examples'); import demo\n"
+        "folder, revisions = demo.choose_history(Path(sys.argv[1]))\n"
+        "print(demo.run(['git', 'log', '--format=%s', revisions], folder, folder))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(home)],
+        cwd=archive,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "made a small one" in done.stdout
+    assert len(re.findall("^(?:feat|fix|docs|perf|Add|Prevent)", done.stdout, re.MULTILINE)) == 6
