@@ -23,6 +23,8 @@ from kitaru.store import schema
 from kitaru.store.locking import WriteLock
 
 _BUSY_SECONDS = 30.0
+#: How long a fork waits for other threads to come out of SQLite.
+_FORK_SECONDS = 1.0
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "gluster", "lustre")
 _WAL_LIMIT_BYTES = 64 * 1024 * 1024
 
@@ -240,18 +242,46 @@ class Database:
             # Closing a copy unlocks nothing; kept, it would hold a killed parent's lock.
             self._lock.close()
 
+    def _hold(self) -> list[Callable[[], None]]:
+        """Keep other threads out of SQLite for a fork; gives what lets them in again."""
+        held: list[Callable[[], None]] = []
+        if self._reading.acquire(timeout=_FORK_SECONDS):
+            held.append(self._reading.release)
+        if not self.read_only and self._lock.hold(_FORK_SECONDS):
+            held.append(self._lock.let_go)
+        return held
+
 
 _open_databases: list[Database] = []
+#: What forking threads hold, by thread.
+_held: dict[int, list[Callable[[], None]]] = {}
+
+
+def _before_fork() -> None:
+    # A thread that is inside SQLite at that moment would leave its global locks taken in the child.
+    mine = _held.setdefault(threading.get_ident(), [])
+    for database in _open_databases:
+        mine += database._hold()
+
+
+def _after_fork_in_parent() -> None:
+    for let_in in _held.pop(threading.get_ident(), []):
+        let_in()
 
 
 def _after_fork_in_child() -> None:
+    _held.clear()
     for database in _open_databases:
         database._leak()
     _open_databases.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
 
 
 @contextlib.contextmanager

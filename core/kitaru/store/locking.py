@@ -75,6 +75,15 @@ class WriteLock:
         finally:
             self._threads.release()
 
+    def hold(self, seconds: float) -> bool:
+        """Keep this process's other threads out, if they are out within so many seconds."""
+        is_mine = self._owner == threading.get_ident()
+        return not is_mine and self._threads.acquire(timeout=seconds)
+
+    def let_go(self) -> None:
+        """End what `hold` began."""
+        self._threads.release()
+
     def is_removed(self) -> bool:
         """Whether the lock file was deleted, so that others would lock another one."""
         return os.fstat(self._fd).st_nlink == 0
