@@ -126,13 +126,11 @@ class Resources:
 
 def fingerprint(desk: Desk, uri: str) -> str:
     """What changes when a resource does; cheap to make, and the same while it is not there."""
-    if not desk.client.home.database.exists():  # whoever removed a store must not find it made anew
-        return ""
-    executions = desk.client.executions
     place, asked = _PLACE.fullmatch(uri), _asked(uri)
     try:
-        if not desk.client.home.database.exists():  # nor does looking make a store
+        if not desk.client.home.database.exists():  # looking makes no store, nor a removed one anew
             return ""
+        executions = desk.client.executions
         if asked is not None:
             found: Any = _newest(desk, asked)
         elif place is None:

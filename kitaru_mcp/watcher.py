@@ -6,7 +6,6 @@ committed at all, which costs microseconds; only then the subscribed resources a
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from functools import partial
 from typing import Any
@@ -27,8 +26,6 @@ from mcp.types import (
 
 from kitaru_mcp.desk import Desk
 from kitaru_mcp.threads import in_thread
-
-_log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.1
 _MAX_SUBSCRIPTIONS = 1000
