@@ -152,7 +152,11 @@ def listing(
     head, time, key = _SUMMARY, "executions.created_at", "id"
     if where.tags:
         head, time, key = _TAGGED, "tagged.created_at", "tagged.execution"
-    sql, parameters = _conditions(where, time)
+    sql, parameters = conditions(where, time)
+    for number, tag in enumerate(where.tags):
+        one_more = "id IN (SELECT execution FROM execution_tags WHERE tag = ?)"
+        sql.append(one_more if number else "tagged.tag = ?")
+        parameters.append(tag)
     if cursor is not None:
         sql.append(f"({time}, {key}) < (?, ?)")
         parameters += values.place(cursor, parts=2)
@@ -185,7 +189,8 @@ def flow_names(conn: sqlite3.Connection, *, limit: int) -> list[str]:
     return [row[0] for row in rows.fetchall()]
 
 
-def _conditions(where: Filter, time: str) -> tuple[list[str], list[Any]]:
+def conditions(where: Filter, time: str) -> tuple[list[str], list[Any]]:
+    """A filter without its tags, as SQL; `time` is the column that holds when one was created."""
     sql: list[str] = []
     parameters: list[Any] = []
     if where.flow is not None:
@@ -198,10 +203,6 @@ def _conditions(where: Filter, time: str) -> tuple[list[str], list[Any]]:
     if where.stack is not None:
         sql.append("stack_name = ?")
         parameters.append(where.stack)
-    for number, tag in enumerate(where.tags):
-        one_more = "id IN (SELECT execution FROM execution_tags WHERE tag = ?)"
-        sql.append(one_more if number else "tagged.tag = ?")
-        parameters.append(tag)
     if where.since is not None:
         sql.append(f"{time} >= ?")
         parameters.append(clock.to_us(where.since))

@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from kitaru import clock, ids
 from kitaru.statistics import (
     ExecutionStatistics,
     ExecutionStatisticsGroup,
     ExecutionStatisticsGrouping,
     ExecutionStatisticsMetric,
 )
+from kitaru.store import executions
 from kitaru.store.executions import Filter
 
 _HOUR, _DAY = 3_600_000_000, 86_400_000_000
@@ -70,7 +70,8 @@ _SCALAR = (
     "(SELECT CASE WHEN item.type IN ('true', 'false') THEN item.type "
     f"WHEN item.type = 'text' THEN '\"' || value WHEN {_IS_NUMBER} THEN value END {_KEY})"
 )
-_AGGREGATIONS = {"avg": "avg", "sum": "sum", "min": "min", "max": "max"}
+#: Those that SQLite has, by the same names.
+_AGGREGATIONS = frozenset({"avg", "sum", "min", "max"})
 
 
 class _Request:
@@ -160,8 +161,7 @@ def _grouped(
     rows, parameters = request.rows([_value(each) for each in plain])
     names = "max(name_of_flow) AS name_of_flow, max(name_of_stack) AS name_of_stack"
     numbers = [
-        f"{_AGGREGATIONS[each.aggregation]}(value{number}) AS value{number}"
-        for number, each in enumerate(plain)
+        f"{each.aggregation}(value{number}) AS value{number}" for number, each in enumerate(plain)
     ]
     columns = ", ".join([*request.keys, "count(*) AS number", names, *numbers])
     group = f"GROUP BY {', '.join(request.keys)} " if request.keys else ""
@@ -280,27 +280,12 @@ def _same(value: Any) -> tuple[str, Any]:
 
 
 def _where(where: Filter, conditions: Mapping[str, Any]) -> tuple[str, list[Any]]:
-    sql: list[str] = []
-    parameters: list[Any] = []
-
-    def add(condition: str, *given: Any) -> None:
-        sql.append(condition)
-        parameters.extend(given)
-
-    if where.flow is not None:
-        column = "flow_id" if where.flow.startswith(ids.FLOW_PREFIX) else "flow_name"
-        add(f"executions.{column} = ?", where.flow)
-    if where.status is not None:
-        add("executions.status = ?", where.status.value)
-    if where.stack is not None:
-        add("executions.stack_name = ?", where.stack)
+    sql, parameters = executions.conditions(where, "executions.created_at")
     for tag in where.tags:
-        add("executions.id IN (SELECT execution FROM execution_tags WHERE tag = ?)", tag)
-    if where.since is not None:
-        add("executions.created_at >= ?", clock.to_us(where.since))
-    if where.until is not None:
-        add("executions.created_at < ?", clock.to_us(where.until))
+        sql.append("executions.id IN (SELECT execution FROM execution_tags WHERE tag = ?)")
+        parameters.append(tag)
     for key, value in conditions.items():
         sql_value, given = _same(value)
-        add(f"{_SCALAR} IS {sql_value}", key, given)
+        sql.append(f"{_SCALAR} IS {sql_value}")
+        parameters += [key, given]
     return f"WHERE {' AND '.join(sql)}" if sql else "", parameters
