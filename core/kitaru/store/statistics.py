@@ -152,7 +152,8 @@ def compute(
         metric.name: _percentile(conn, request, metric) for metric in metrics if metric not in plain
     }
     groups = tuple(_group(request, row, plain=plain, percentiles=percentiles) for row in rows)
-    return ExecutionStatistics(groups, truncated, _skipped(conn, request))
+    ungrouped = _Request((), metrics, where=where, conditions=conditions)
+    return ExecutionStatistics(groups, truncated, _skipped(conn, ungrouped))
 
 
 def _grouped(
@@ -191,14 +192,12 @@ def _percentile(
     return {tuple(row)[:width]: float(row["value0"]) for row in found}
 
 
-def _skipped(conn: sqlite3.Connection, request: _Request) -> dict[str, int]:
+def _skipped(conn: sqlite3.Connection, ungrouped: _Request) -> dict[str, int]:
     """How many executions hold something else than a number where a metric wants one."""
-    asked = [each for each in request.metrics if each.metadata_key is not None]
+    asked = [each for each in ungrouped.metrics if each.metadata_key is not None]
     if not asked:
         return {}
-    whole = _Request((), (), where=Filter(), conditions={})
-    whole._condition, whole._filters = request._condition, request._filters
-    rows, parameters = whole.rows([(_NO_NUMBER, [each.metadata_key]) for each in asked])
+    rows, parameters = ungrouped.rows([(_NO_NUMBER, [each.metadata_key]) for each in asked])
     sums = ", ".join(f"coalesce(sum(value{number}), 0)" for number in range(len(asked)))
     (row,) = conn.execute(f"SELECT {sums} FROM ({rows})", parameters).fetchall()
     return {each.name: count for each, count in zip(asked, row, strict=True)}
