@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pty
-import select
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from kitaru import KitaruClient
 from kitaru.context import WaitRequest
 from kitaru.terminal import TerminalPrompt, Typed
 from tests.support import ROOT, until
+from tests.terminals import Terminal
 
 SCRIPT = """
 import sys, typing, kitaru
@@ -47,45 +47,6 @@ print(asks.run(sys.argv[1]).wait())
 """
 
 
-class Terminal:
-    """A process at a terminal of its own: what it shows so far, and what is typed there."""
-
-    def __init__(self, script: Path, kind: str) -> None:
-        self.shown = ""
-        self.master, slave = pty.openpty()
-        self.process = subprocess.Popen(
-            [sys.executable, str(script), kind],
-            env=os.environ | {"PYTHONPATH": f"{ROOT / 'core'}{os.pathsep}{ROOT}"},
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-        )
-        os.close(slave)
-        self._poll = select.poll()
-        self._poll.register(self.master, select.POLLIN)
-
-    def type(self, text: str) -> None:
-        os.write(self.master, text.encode())
-
-    def reads(self, text: str, *, times: int = 1) -> bool:
-        """Whether the text has been shown so often."""
-        if self._poll.poll(10):
-            try:
-                self.shown += os.read(self.master, 65536).decode(errors="replace")
-            except OSError:  # the process has closed its side
-                return self.shown.count(text) >= times
-        return self.shown.count(text) >= times
-
-    def expect(self, text: str, *, times: int = 1) -> None:
-        until(lambda: self.reads(text, times=times), f"{text!r} in {self.shown!r}")
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self.master)
-
-
 @pytest.fixture
 def script(home: Path) -> Path:
     path = home.parent / "asks.py"
@@ -95,7 +56,7 @@ def script(home: Path) -> Path:
 
 @pytest.fixture
 def terminal(script: Path, request: pytest.FixtureRequest) -> Iterator[Terminal]:
-    opened = Terminal(script, getattr(request, "param", "bool"))
+    opened = Terminal([sys.executable, str(script), getattr(request, "param", "bool")])
     yield opened
     opened.close()
 
@@ -183,7 +144,7 @@ def test_a_line_sent_without_its_end_holds_nothing_up(monkeypatch: pytest.Monkey
 
 
 def test_a_terminal_that_goes_away_leaves_the_question_open(script: Path):
-    terminal = Terminal(script, "str")
+    terminal = Terminal([sys.executable, str(script), "str"])
     terminal.expect("(text) > ")
     os.close(terminal.master)
     client = KitaruClient()

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+from kitaru.cli import style
+
 NOT_AVAILABLE = "not available"
 
 
@@ -19,10 +21,15 @@ def fields(title: str, pairs: Iterable[tuple[str, Any]]) -> str:
 
 
 def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], *, none: str) -> str:
-    """A title and an indented table; without rows, the line that says so."""
+    """A title and an indented table; without rows, the line that says so.
+
+    On a terminal it has colours and fits the width; elsewhere it is plain text.
+    """
     if not rows:
         return f"{title}\n  {none}: none found"
     cells = [[line(cell) for cell in row] for row in rows]
+    if style.is_terminal():
+        return style.table(title, headings, cells)
     widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
     shown = [headings, ["-" * width for width in widths], *cells]
     return "\n".join([title, *(_row(row, widths) for row in shown)])

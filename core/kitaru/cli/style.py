@@ -1,0 +1,113 @@
+"""How answers look on a terminal: colour, width, and bars for long work.
+
+Where standard output is no terminal nothing of this is used, so that what a script reads never
+changes. Rich is imported only here, and only when there is a terminal to draw on; it honours
+`NO_COLOR` and `TERM=dumb` by itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+#: How statuses, those of calls too, are coloured wherever they stand.
+STATUSES = {
+    "completed": "green",
+    "failed": "red",
+    "cancelled": "yellow",
+    "waiting": "magenta",
+    "running": "cyan",
+    "running (stalled)": "bold red",
+    "pending": "dim",
+}
+#: Between columns, and how far a column may be cut before another is left out; in characters.
+_GAP = 2
+_LEAST = 12
+
+
+def is_terminal(stream: TextIO | None = None) -> bool:
+    """Whether somebody looks at standard output, or at another stream, on a terminal."""
+    stream = sys.stdout if stream is None else stream
+    try:
+        return stream.isatty()
+    except ValueError:  # closed
+        return False
+
+
+def console(stream: TextIO | None = None) -> Console:
+    """Where to draw: standard output by default. Text in it is never read as markup."""
+    from rich.console import Console
+
+    return Console(file=stream or sys.stdout, markup=False, highlight=False, emoji=False)
+
+
+def drawn(renderable: RenderableType) -> str:
+    """What a terminal shows of it, as text with its colours."""
+    shown_on = console()
+    with shown_on.capture() as capture:
+        shown_on.print(renderable)
+    return capture.get().removesuffix("\n")
+
+
+def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A titled table that fits the terminal: long cells are cut, then columns left out."""
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = [(heading, *cells) for heading, *cells in zip(headings, *rows, strict=True)]
+    shown = _fitting(columns, width=console().width)
+    left_out = ", ".join(headings[len(shown) :])
+    drawing = Table(
+        title=Text(title, style="bold"),
+        title_justify="left",
+        caption=Text(f"No room for: {left_out}", style="dim") if left_out else None,
+        caption_justify="left",
+        box=None,
+        padding=(0, _GAP, 0, 0),
+        pad_edge=False,
+    )
+    for (heading, *_), width in zip(columns, shown, strict=False):
+        drawing.add_column(heading, no_wrap=True, overflow="ellipsis", width=width)
+    for row in rows:
+        cells = (Text(cell, style=STATUSES.get(cell, "")) for cell in row[: len(shown)])
+        drawing.add_row(*cells)
+    return drawn(drawing)
+
+
+def _fitting(columns: Sequence[Sequence[str]], *, width: int) -> list[int]:
+    """How wide the columns become that fit; the first one names the rows and stays whole."""
+    from rich.cells import cell_len
+
+    wanted = [max(map(cell_len, column)) for column in columns]
+    least = [wanted[0], *(min(each, _LEAST) for each in wanted[1:])]
+    while len(least) > 1 and sum(least) + _GAP * (len(least) - 1) > width:
+        least.pop()
+    missing = sum(wanted[: len(least)]) + _GAP * (len(least) - 1) - width
+    shown = wanted[: len(least)]
+    while missing > 0 and (longest := max(range(1, len(shown)), key=shown.__getitem__, default=0)):
+        shown[longest] -= 1
+        missing -= 1
+    return shown
+
+
+@contextmanager
+def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error while work goes on; without a terminal there it is not seen.
+
+    Args:
+        what: what is being done, such as `Deleting executions`.
+        total: how many steps there are, where that is known.
+    """
+    if not is_terminal(sys.stderr):
+        yield lambda steps: None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=console(sys.stderr), transient=True) as bars:
+        bar = bars.add_task(what, total=total)
+        yield lambda steps: bars.advance(bar, steps)

@@ -1,0 +1,47 @@
+"""Answers on a terminal: coloured, as wide as there is room, and plain everywhere else."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+
+from tests.cli.conftest import Cli
+from tests.terminals import Terminal
+
+KITARU = [sys.executable, "-m", "kitaru.cli"]
+GREEN = "\x1b[32m"
+
+
+def shown(*args: str, columns: int = 120, **env: str) -> str:
+    terminal = Terminal([*KITARU, *args], columns=columns, env=env)
+    try:
+        return terminal.all()
+    finally:
+        terminal.close()
+
+
+def plain(text: str) -> list[str]:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+
+
+def test_a_status_has_its_colour_on_a_terminal_and_none_elsewhere(cli: Cli):
+    exec_id = cli.completed(topic="dogs")
+
+    assert f"{GREEN}completed" in shown("executions", "list")
+    assert "completed" in shown("executions", "list", NO_COLOR="1")
+    assert GREEN not in shown("executions", "list", NO_COLOR="1")
+    assert "\x1b" not in cli.good("executions", "list")
+    assert exec_id in cli.good("executions", "list")
+
+
+@pytest.mark.parametrize("columns", [30, 50, 80, 200])
+def test_a_table_fits_the_terminal_and_its_ids_stay_whole(cli: Cli, columns: int):
+    exec_id = cli.completed(topic="dogs")
+
+    lines = plain(shown("executions", "list", columns=columns))
+
+    assert max(map(len, lines)) <= columns
+    assert any(line.startswith(exec_id) for line in lines)
+    assert ("No room for:" in "".join(lines)) is (columns < 80)
