@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from kitaru import clock
 from kitaru.heart import heart
-from tests.support import TurnedClock, forget, until
+from tests.support import TurnedClock, check_rollup, forget, until
 
 # Processes under test find Python's own defaults, whatever the developer's shell has set.
 for _name_of_python in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
@@ -31,6 +31,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("KITARU_HOME", str(path))
     yield path
     forget(path)
+    check_rollup(path)
 
 
 @pytest.fixture

@@ -312,3 +312,29 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+def rollup(home: Path) -> list[tuple[Any, ...]]:
+    """How many executions there are of each kind and day, as the store keeps it."""
+    return sorted(query(home, "SELECT * FROM execution_rollup"))
+
+
+def recount(home: Path) -> list[tuple[Any, ...]]:
+    """The same, counted anew."""
+    return sorted(
+        query(
+            home,
+            "SELECT flow_id, flow_name, stack_name, status, "
+            "iif(started_at IS NULL, -1000000, started_at / 86400000000), count(*), "
+            "total(ended_at IS NOT NULL AND started_at IS NOT NULL), "
+            "total(ended_at - started_at), total(started_at - created_at) "
+            "FROM executions GROUP BY 1, 2, 3, 4, 5",
+        )
+    )
+
+
+def check_rollup(home: Path) -> None:
+    """See that whatever a test did has left the roll-up true; where it left a sound store."""
+    if (home / "kitaru.db").exists():
+        with suppress(sqlite3.Error, TypeError):  # a test has damaged it
+            assert rollup(home) == recount(home)

@@ -21,6 +21,7 @@ from kitaru.errors import KitaruUsageError
 from kitaru.models import ExecutionStatus
 from kitaru.statistics import ExecutionStatistics
 from kitaru.store import Store
+from kitaru.store import executions as stored
 from tests.core import naive
 from tests.core.naive import Made
 from tests.drives import again, answer, error_of, load
@@ -159,6 +160,7 @@ def fill(store: Store, executions: Sequence[Made]) -> None:
     """Let the store hold these executions and no others."""
     with store.write() as conn:
         conn.execute("DELETE FROM execution_tags")
+        conn.execute("DELETE FROM execution_metadata")
         conn.execute("DELETE FROM executions")
         for number, one in enumerate(executions, 1):
             created, started, ended = (
@@ -168,13 +170,14 @@ def fill(store: Store, executions: Sequence[Made]) -> None:
             conn.execute(
                 "INSERT INTO executions (id, exec_id, flow_id, flow_name, status, created_at, "
                 "started_at, ended_at, stack_name, tags, metadata, spec, inputs_size, "
-                "inputs_digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '{}', 0, x'')",
+                "inputs_digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '{}', '{}', 0, x'')",
                 (
                     *(number, f"kr-{number:016}", f"fl-{one.flow}", one.flow, one.status),
                     *(created, started, ended, one.stack),
-                    *(json.dumps(one.tags), json.dumps(one.metadata)),
+                    json.dumps(one.tags),
                 ),
             )
+            stored.set_metadata(conn, number, one.metadata)
             conn.executemany(
                 "INSERT INTO execution_tags VALUES (?, ?, ?)",
                 [(tag, created, number) for tag in one.tags],

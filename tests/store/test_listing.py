@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from kitaru import KitaruClient, clock, config, ids
 from kitaru.client import Executions
 from kitaru.models import Execution, ExecutionStatus
-from kitaru.store import Store, executions
-from kitaru.store.executions import Filter, NewExecution
+from kitaru.store import Store, executions, listing
+from kitaru.store.executions import NewExecution
+from kitaru.store.listing import Filter
 
 COUNT = 2000
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -82,7 +83,7 @@ def plan(store: Store, where: Filter, cursor: str | None) -> list[str]:
     statements: list[str] = []
     store._reader.set_trace_callback(statements.append)
     with store.snapshot() as conn:
-        executions.listing(conn, where, limit=2, cursor=cursor)
+        listing.page(conn, where, limit=2, cursor=cursor)
     store._reader.set_trace_callback(None)
     (select,) = [text for text in statements if "FROM execution" in text and "LEFT JOIN" in text]
     return [row["detail"] for row in store.read(f"EXPLAIN QUERY PLAN {select}")]
@@ -93,7 +94,7 @@ LATER = START + timedelta(minutes=5)
 SINGLE = [
     (Filter(), "executions_created"),
     (Filter(flow="alpha"), "executions_flow_name"),
-    (Filter(flow=ids.flow_id("listed", "alpha")), "executions_flow_id"),
+    (Filter(flow=ids.flow_id("listed", "alpha")), "executions_flow_name"),
     (Filter(status=ExecutionStatus.FAILED), "executions_status"),
     (Filter(stack="local"), "executions_stack"),
     (Filter(tags=("rare",)), "tagged USING PRIMARY KEY (tag=?"),
@@ -103,6 +104,9 @@ SINGLE = [
     (Filter(status=ExecutionStatus.FAILED, since=LATER), "executions_status"),
     (Filter(tags=("rare",), since=LATER), "tagged USING PRIMARY KEY (tag=? AND created_at>"),
     (Filter(tags=("rare", "eu")), "tagged USING PRIMARY KEY (tag=?"),
+    (Filter(flow="alpha", status=ExecutionStatus.FAILED), "executions_flow_status"),
+    (Filter(flow="alpha", stack="local"), "executions_flow_stack"),
+    (Filter(stack="local", status=ExecutionStatus.FAILED), "executions_stack_status"),
 ]
 
 

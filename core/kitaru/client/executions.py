@@ -28,7 +28,16 @@ from kitaru.models import (
     PendingWait,
 )
 from kitaru.redaction import is_storable
-from kitaru.store import Transaction, artifacts, endings, executions, journal, logs, waits
+from kitaru.store import (
+    Transaction,
+    artifacts,
+    endings,
+    executions,
+    journal,
+    listing,
+    logs,
+    waits,
+)
 from kitaru.store.executions import Row
 from kitaru.store.logs import Which
 
@@ -155,7 +164,7 @@ class Executions(Steering, Statistics):
         limits.checked(limit, most=config.MAX_PAGE)
         where = filters.chosen(flow, status, stack, tags=tags, since=since, until=until)
         with self._open().snapshot() as conn:
-            return executions.listing(conn, where, limit=limit, cursor=cursor, client=self)
+            return listing.page(conn, where, limit=limit, cursor=cursor, client=self)
 
     def flow_names(self, *, limit: int = config.MAX_PAGE) -> builtins.list[str]:
         """The names of the flows that have executions, in alphabetical order.
@@ -168,12 +177,12 @@ class Executions(Steering, Statistics):
         """
         limits.checked(limit, most=config.MAX_PAGE)
         with self._open().snapshot() as conn:
-            return executions.flow_names(conn, limit=limit)
+            return listing.flow_names(conn, limit=limit)
 
     def status_counts(self) -> dict[ExecutionStatus, int]:
         """How many executions are in each status; statuses without one are left out."""
         with self._open().snapshot() as conn:
-            return executions.count_by_status(conn)
+            return listing.count_by_status(conn)
 
     def latest(
         self,

@@ -8,7 +8,7 @@ from datetime import datetime
 from kitaru.errors import KitaruUsageError
 from kitaru.models import ExecutionStatus, parse_status
 from kitaru.redaction import is_storable
-from kitaru.store.executions import Filter
+from kitaru.store.listing import Filter
 
 
 def chosen(

@@ -1,4 +1,4 @@
-"""Executions: their rows, their status, and how they are found and listed."""
+"""Executions: their rows, their status, and how they are found."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from kitaru import clock, codec, config, ids
-from kitaru.models import Actions, Execution, ExecutionStatus, Page, move
+from kitaru import clock, codec, config
+from kitaru.models import Actions, Execution, ExecutionStatus, move
 from kitaru.store import journal, leases, refs, values, waits
+from kitaru.store import metadata as rows
 from kitaru.store.values import StoredValue
 
 
@@ -30,18 +31,6 @@ class NewExecution:
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
-    """Which executions a listing shows; `flow` is a name or an id, several tags mean all."""
-
-    flow: str | None = None
-    status: ExecutionStatus | None = None
-    stack: str | None = None
-    tags: tuple[str, ...] = ()
-    since: datetime | None = None
-    until: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Row:
     """An execution's row number, id and status: what a transaction needs to act on it."""
 
@@ -51,7 +40,7 @@ class Row:
     holder: leases.Holder = field(default="nobody")
 
 
-_SUMMARY = (
+SUMMARY = (
     "SELECT id, executions.exec_id, flow_id, flow_name, status, status_reason, "
     "executions.created_at, started_at, ended_at, stack_name, original_exec_id, parent_exec_id, "
     "tags, metadata, failure, spec, runner, host, pid, mark, expires_at, "
@@ -61,11 +50,6 @@ _SUMMARY = (
 #: Calls by themselves: a subquery gives one number only, and would go through them twice.
 _COUNTS = (
     "SELECT count(*), count(result_size) FROM calls WHERE execution = ? AND kind = 'checkpoint'"
-)
-#: The same by a tag's own index, which is in the order of the listing; CROSS keeps it first.
-_TAGGED = _SUMMARY.replace(
-    "FROM executions ",
-    "FROM execution_tags AS tagged CROSS JOIN executions ON id = tagged.execution ",
 )
 
 
@@ -130,92 +114,21 @@ def at(conn: sqlite3.Connection, execution: int) -> Row:
 
 def get(conn: sqlite3.Connection, execution: int) -> Execution:
     """One execution without its calls and artifacts."""
-    row = conn.execute(f"{_SUMMARY}WHERE id = ?", (execution,)).fetchone()
-    return _model(conn, row, detail=True)
+    row = conn.execute(f"{SUMMARY}WHERE id = ?", (execution,)).fetchone()
+    return model(conn, row, detail=True)
 
 
 def summary(conn: sqlite3.Connection, execution: int, *, client: Actions) -> Execution:
     """One execution as a row of a listing, bound to a client."""
-    row = conn.execute(f"{_SUMMARY}WHERE id = ?", (execution,)).fetchone()
-    return _model(conn, row, detail=False, client=client)
-
-
-def listing(
-    conn: sqlite3.Connection,
-    where: Filter,
-    *,
-    limit: int,
-    cursor: str | None,
-    client: Actions | None = None,
-) -> Page[Execution]:
-    """Newest first, one page, bound to a client; each filter is in SQL and on an index."""
-    head, time, key = _SUMMARY, "executions.created_at", "id"
-    if where.tags:
-        head, time, key = _TAGGED, "tagged.created_at", "tagged.execution"
-    sql, parameters = conditions(where, time)
-    for number, tag in enumerate(where.tags):
-        one_more = "id IN (SELECT execution FROM execution_tags WHERE tag = ?)"
-        sql.append(one_more if number else "tagged.tag = ?")
-        parameters.append(tag)
-    if cursor is not None:
-        sql.append(f"({time}, {key}) < (?, ?)")
-        parameters += values.place(cursor, parts=2)
-    condition = f"WHERE {' AND '.join(sql)} " if sql else ""
-    rows = conn.execute(
-        f"{head}{condition}ORDER BY {time} DESC, {key} DESC LIMIT ?",
-        (*parameters, limit + 1),
-    ).fetchall()
-    more = len(rows) > limit
-    rows = rows[:limit]
-    next_cursor = values.cursor(rows[-1]["created_at"], rows[-1]["id"]) if more else None
-    models = [_model(conn, row, detail=False, client=client) for row in rows]
-    return Page(models, next_cursor)
-
-
-def count_by_status(conn: sqlite3.Connection) -> dict[ExecutionStatus, int]:
-    """How many executions are in each status; statuses without one are left out."""
-    rows = conn.execute("SELECT status, count(*) FROM executions GROUP BY status").fetchall()
-    return {ExecutionStatus(row[0]): row[1] for row in rows}
-
-
-def flow_names(conn: sqlite3.Connection, *, limit: int) -> list[str]:
-    """The names of flows in alphabetical order, by one step in the index for each."""
-    rows = conn.execute(
-        "WITH RECURSIVE names (name) AS (SELECT min(flow_name) FROM executions UNION ALL "
-        "SELECT (SELECT min(flow_name) FROM executions WHERE flow_name > name) "
-        "FROM names WHERE name IS NOT NULL) SELECT name FROM names WHERE name IS NOT NULL LIMIT ?",
-        (limit,),
-    )
-    return [row[0] for row in rows.fetchall()]
-
-
-def conditions(where: Filter, time: str) -> tuple[list[str], list[Any]]:
-    """A filter without its tags, as SQL; `time` is the column that holds when one was created."""
-    sql: list[str] = []
-    parameters: list[Any] = []
-    if where.flow is not None:
-        by_id = where.flow.startswith(ids.FLOW_PREFIX)
-        sql.append("flow_id = ?" if by_id else "flow_name = ?")
-        parameters.append(where.flow)
-    if where.status is not None:
-        sql.append("status = ?")
-        parameters.append(where.status.value)
-    if where.stack is not None:
-        sql.append("stack_name = ?")
-        parameters.append(where.stack)
-    if where.since is not None:
-        sql.append(f"{time} >= ?")
-        parameters.append(clock.to_us(where.since))
-    if where.until is not None:
-        sql.append(f"{time} < ?")
-        parameters.append(clock.to_us(where.until))
-    return sql, parameters
+    row = conn.execute(f"{SUMMARY}WHERE id = ?", (execution,)).fetchone()
+    return model(conn, row, detail=False, client=client)
 
 
 @values.intact("An execution")
-def _model(
+def model(
     conn: sqlite3.Connection, row: sqlite3.Row, *, detail: bool, client: Actions | None = None
 ) -> Execution:
+    """What a row of `SUMMARY` says; with `detail` also inputs and result."""
     exec_id, what = row["exec_id"], f"Execution {row['exec_id']}"
     status = ExecutionStatus(row["status"])
     asked = []
@@ -370,6 +283,9 @@ def set_deadline(conn: sqlite3.Connection, execution: int, at: int | None) -> No
 
 def set_metadata(conn: sqlite3.Connection, execution: int, metadata: dict[str, Any]) -> None:
     """Replace the execution's metadata; only its driver does."""
+    (text,) = conn.execute("SELECT metadata FROM executions WHERE id = ?", (execution,)).fetchone()
+    before = values.load(text, what=f"The metadata of execution {execution}")
+    rows.put(conn, execution, before, metadata)
     conn.execute(
         "UPDATE executions SET metadata = ? WHERE id = ?", (values.dump(metadata), execution)
     )

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kitaru.errors import KitaruBackendError, KitaruCorruptionError
+from kitaru.store import metadata
 
 if TYPE_CHECKING:
     import sqlite_utils
 
 APPLICATION_ID = 0x4B495452  # "KITR"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _V1 = """
 CREATE TABLE executions (
@@ -175,6 +176,92 @@ CREATE TABLE idempotency_keys (
 ) WITHOUT ROWID;
 """
 
+#: What statistics and listings are read from: how many executions there are of each kind and day,
+#: kept by whatever changes one, metadata value by value, and indexes by two filters at once.
+_V4 = """
+CREATE TABLE execution_rollup (
+    flow_id TEXT NOT NULL,
+    flow_name TEXT NOT NULL,
+    stack_name TEXT NOT NULL,
+    status TEXT NOT NULL,
+    day INTEGER NOT NULL,
+    executions INTEGER NOT NULL,
+    ended INTEGER NOT NULL,
+    duration INTEGER NOT NULL,
+    queue_time INTEGER NOT NULL,
+    PRIMARY KEY (flow_id, flow_name, stack_name, status, day)
+) WITHOUT ROWID;
+CREATE TABLE execution_metadata (
+    key TEXT NOT NULL,
+    flow_id TEXT NOT NULL,
+    execution INTEGER NOT NULL REFERENCES executions (id),
+    value,
+    PRIMARY KEY (key, flow_id, execution)
+) WITHOUT ROWID;
+DROP INDEX executions_flow_id;
+CREATE INDEX executions_flow_status ON executions (flow_name, status, created_at);
+CREATE INDEX executions_flow_stack ON executions (flow_name, stack_name, created_at);
+CREATE INDEX executions_stack_status ON executions (stack_name, status, created_at);
+CREATE INDEX executions_facts ON executions (
+    id, flow_id, flow_name, stack_name, status, created_at, started_at, ended_at
+);
+INSERT INTO execution_rollup SELECT
+    flow_id, flow_name, stack_name, status, coalesce(started_at / 86400000000, -1000000), count(*),
+    sum(started_at + ended_at IS NOT NULL), sum(coalesce(ended_at - started_at, 0)),
+    sum(coalesce(started_at - created_at, 0))
+FROM executions GROUP BY 1, 2, 3, 4, 5;
+CREATE TRIGGER execution_added AFTER INSERT ON executions BEGIN
+    INSERT INTO execution_rollup VALUES (
+        new.flow_id, new.flow_name, new.stack_name, new.status,
+        coalesce(new.started_at / 86400000000, -1000000), 1,
+        (new.started_at + new.ended_at IS NOT NULL),
+        coalesce(new.ended_at - new.started_at, 0),
+        coalesce(new.started_at - new.created_at, 0)
+    ) ON CONFLICT (flow_id, flow_name, stack_name, status, day) DO UPDATE SET
+        executions = executions + excluded.executions, ended = ended + excluded.ended,
+        duration = duration + excluded.duration, queue_time = queue_time + excluded.queue_time;
+END;
+CREATE TRIGGER execution_changed AFTER UPDATE OF status, started_at, ended_at ON executions BEGIN
+    INSERT INTO execution_rollup VALUES (
+        old.flow_id, old.flow_name, old.stack_name, old.status,
+        coalesce(old.started_at / 86400000000, -1000000), -1,
+        -(old.started_at + old.ended_at IS NOT NULL),
+        -coalesce(old.ended_at - old.started_at, 0),
+        -coalesce(old.started_at - old.created_at, 0)
+    ) ON CONFLICT (flow_id, flow_name, stack_name, status, day) DO UPDATE SET
+        executions = executions + excluded.executions, ended = ended + excluded.ended,
+        duration = duration + excluded.duration, queue_time = queue_time + excluded.queue_time;
+    DELETE FROM execution_rollup WHERE executions = 0 AND flow_id = old.flow_id
+        AND flow_name = old.flow_name AND stack_name = old.stack_name AND status = old.status
+        AND day = coalesce(old.started_at / 86400000000, -1000000);
+    INSERT INTO execution_rollup VALUES (
+        new.flow_id, new.flow_name, new.stack_name, new.status,
+        coalesce(new.started_at / 86400000000, -1000000), 1,
+        (new.started_at + new.ended_at IS NOT NULL),
+        coalesce(new.ended_at - new.started_at, 0),
+        coalesce(new.started_at - new.created_at, 0)
+    ) ON CONFLICT (flow_id, flow_name, stack_name, status, day) DO UPDATE SET
+        executions = executions + excluded.executions, ended = ended + excluded.ended,
+        duration = duration + excluded.duration, queue_time = queue_time + excluded.queue_time;
+END;
+CREATE TRIGGER execution_removed AFTER DELETE ON executions BEGIN
+    INSERT INTO execution_rollup VALUES (
+        old.flow_id, old.flow_name, old.stack_name, old.status,
+        coalesce(old.started_at / 86400000000, -1000000), -1,
+        -(old.started_at + old.ended_at IS NOT NULL),
+        -coalesce(old.ended_at - old.started_at, 0),
+        -coalesce(old.started_at - old.created_at, 0)
+    ) ON CONFLICT (flow_id, flow_name, stack_name, status, day) DO UPDATE SET
+        executions = executions + excluded.executions, ended = ended + excluded.ended,
+        duration = duration + excluded.duration, queue_time = queue_time + excluded.queue_time;
+    DELETE FROM execution_rollup WHERE executions = 0 AND flow_id = old.flow_id
+        AND flow_name = old.flow_name AND stack_name = old.stack_name AND status = old.status
+        AND day = coalesce(old.started_at / 86400000000, -1000000);
+END;
+"""
+#: The day of an execution that has not started, in the roll-up.
+NO_DAY = -1_000_000
+
 
 def check(conn: sqlite3.Connection, path: Path) -> int:
     """The schema version of a file; refuses files that are not ours or newer than this program."""
@@ -250,10 +337,19 @@ def _migrate(conn: sqlite3.Connection) -> None:
     def v3(db: sqlite_utils.Database) -> None:
         _run(db, _V3)
 
+    @migrations(name="v4")
+    def v4(db: sqlite_utils.Database) -> None:
+        _run(db, _V4)
+        metadata.fill(conn)
+
     migrations.apply(sqlite_utils.Database(conn, execute_plugins=False))
 
 
 def _run(db: sqlite_utils.Database, script: str) -> None:
-    for statement in script.split(";\n"):
-        if statement.strip():
+    statement = ""
+    for line in script.splitlines():
+        statement += f"{line}\n"
+        if sqlite3.complete_statement(statement):  # a trigger has statements in it
             db.execute(statement)
+            statement = ""
+    assert not statement.strip(), statement

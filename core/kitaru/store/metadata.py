@@ -1,0 +1,86 @@
+"""Metadata values one by one, beside the JSON they come from, for questions over many executions.
+
+A row holds what a value counts as: a number as itself, `true` and `false` as these words, a text
+behind a quote, so that no text passes for a word, and nothing for null, lists, dicts and numbers
+no float can hold. Rows lie together by key and flow. They are written with the JSON, and read by
+statistics only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kitaru.redaction import is_storable
+
+Scalar = str | int | float | None
+
+_MISSING = object()
+
+
+def scalar(value: Any) -> Scalar:
+    """What a metadata value counts as."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value}' if is_storable(value) else None
+    if isinstance(value, int):
+        if -(2**63) <= value < 2**63:
+            return value
+        return float(value) if abs(value) <= sys.float_info.max else None
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return None
+
+
+def put(
+    conn: sqlite3.Connection, execution: int, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> None:
+    """Make the rows of an execution those of its new metadata; only what differs is touched."""
+    gone = [(key, execution) for key in before if key not in after]
+    changed = [
+        (key, scalar(value), execution)
+        for key, value in after.items()
+        if _differ(before.get(key, _MISSING), value) and is_storable(key)
+    ]
+    if gone:
+        conn.executemany(
+            "DELETE FROM execution_metadata WHERE key = ? AND execution = ? "
+            "AND flow_id = (SELECT flow_id FROM executions WHERE id = execution)",
+            gone,
+        )
+    conn.executemany(
+        "INSERT OR REPLACE INTO execution_metadata (key, flow_id, execution, value) "
+        "SELECT ?1, flow_id, id, ?2 FROM executions WHERE id = ?3",
+        changed,
+    )
+
+
+def fill(conn: sqlite3.Connection) -> None:
+    """Write the rows of all executions, for a store that had none."""
+    found = conn.execute("SELECT id, flow_id, metadata FROM executions WHERE metadata != '{}'")
+    rows = (
+        (key, flow_id, execution, scalar(value))
+        for execution, flow_id, text in found.fetchall()
+        for key, value in _items(text)
+    )
+    conn.executemany("INSERT INTO execution_metadata VALUES (?, ?, ?, ?)", rows)
+
+
+def _items(text: str) -> Iterator[tuple[str, Any]]:
+    try:
+        found = json.loads(text)
+    except ValueError:  # damaged: told by whoever reads the execution, and no cause to stop here
+        return
+    for key, value in found.items():
+        if is_storable(key):
+            yield key, value
+
+
+def _differ(before: Any, after: Any) -> bool:
+    """Whether two values count as different ones; 1, 1.0 and true are three."""
+    return before is _MISSING or (type(before), before) != (type(after), after)
