@@ -285,7 +285,7 @@ def set_metadata(conn: sqlite3.Connection, execution: int, metadata: dict[str, A
     """Replace the execution's metadata; only its driver does."""
     (text,) = conn.execute("SELECT metadata FROM executions WHERE id = ?", (execution,)).fetchone()
     before = values.load(text, what=f"The metadata of execution {execution}")
-    rows.put(conn, execution, before, metadata)
+    rows.put(conn, execution, before=before, after=metadata)
     conn.execute(
         "UPDATE executions SET metadata = ? WHERE id = ?", (values.dump(metadata), execution)
     )

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from kitaru import clock, ids
+from kitaru import clock
 from kitaru.models import Actions, Execution, ExecutionStatus, Page
-from kitaru.store import executions, values
+from kitaru.store import executions, refs, values
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,6 @@ class Filter:
     until: datetime | None = None
 
 
-_NAME_OF_FLOW = "SELECT flow_name FROM execution_rollup WHERE flow_id = ? LIMIT 1"
 #: The same by a tag's own index, which is in the order of the listing; CROSS keeps it first.
 _TAGGED = executions.SUMMARY.replace(
     "FROM executions ",
@@ -108,13 +107,8 @@ def conditions(where: Filter, time: str) -> tuple[list[str], list[Any]]:
     sql: list[str] = []
     parameters: list[Any] = []
     if where.flow is not None:
-        if where.flow.startswith(ids.FLOW_PREFIX):
-            # An id has one name, and the indexes are by name.
-            sql.append(f"flow_id = ? AND flow_name = ({_NAME_OF_FLOW})")
-            parameters.append(where.flow)
-        else:
-            sql.append("flow_name = ?")
-        parameters.append(where.flow)
+        condition, parameters = refs.of_flow(where.flow)
+        sql.append(condition)
     if where.status is not None:
         sql.append("status = ?")
         parameters.append(where.status.value)

@@ -38,7 +38,11 @@ def scalar(value: Any) -> Scalar:
 
 
 def put(
-    conn: sqlite3.Connection, execution: int, before: Mapping[str, Any], after: Mapping[str, Any]
+    conn: sqlite3.Connection,
+    execution: int,
+    *,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
 ) -> None:
     """Make the rows of an execution those of its new metadata; only what differs is touched."""
     gone = [(key, execution) for key in before if key not in after]

@@ -53,19 +53,29 @@ def resolve(conn: sqlite3.Connection, ref: str) -> int:
     return int(rows[0]["id"])
 
 
+def of_flow(flow: str) -> tuple[str, list[str]]:
+    """A condition on executions, in SQL, for a flow's name or id."""
+    if not flow.startswith(ids.FLOW_PREFIX):
+        return "flow_name = ?", [flow]
+    # An id has one name, and the indexes are by name.
+    name = "SELECT flow_name FROM execution_rollup WHERE flow_id = ? LIMIT 1"
+    return f"flow_id = ? AND flow_name = ({name})", [flow, flow]
+
+
 def _latest(conn: sqlite3.Connection, which: str, *, ref: str) -> int:
     """The newest execution, of all or with this status or flow; a status's word is no flow."""
-    column = "flow_id" if which.startswith(ids.FLOW_PREFIX) else "flow_name"
-    if which.lower() in list(ExecutionStatus):
-        column, which = "status", which.lower()
+    condition, parameters = of_flow(which)
+    is_status = which.lower() in list(ExecutionStatus)
+    if is_status:
+        condition, parameters = "status = ?", [which.lower()]
     elif ref == LATEST:
-        column = ""
-    where, parameters = (f"WHERE {column} = ? ", (which,)) if column else ("", ())
+        condition, parameters = "true", []
     row = conn.execute(
-        f"SELECT id FROM executions {where}ORDER BY created_at DESC, id DESC LIMIT 1",  # noqa: S608
+        f"SELECT id FROM executions WHERE {condition} "  # noqa: S608
+        "ORDER BY created_at DESC, id DESC LIMIT 1",
         parameters,
     ).fetchone()
-    if row is None and column == "status":
+    if row is None and is_status:
         raise KitaruNotFoundError(f"No execution is {which} now. {_nearest(conn, '')}")
     if row is None:
         raise KitaruNotFoundError(
