@@ -29,10 +29,11 @@ class Terminal:
         self.shown = ""
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        inherited = {key: os.environ[key] for key in os.environ.keys() - {"COLUMNS", "LINES"}}
         paths = {"PYTHONPATH": f"{ROOT / 'core'}{os.pathsep}{ROOT}", "TERM": "xterm-256color"}
         self.process = subprocess.Popen(
             command,
-            env=os.environ | paths | (env or {}),
+            env=inherited | paths | (env or {}),
             stdin=slave,
             stdout=slave,
             stderr=slave,

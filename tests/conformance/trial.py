@@ -55,6 +55,8 @@ NOT_COMPARED = {
     "leases",
     "_sqlite_migrations",
     "executions.created_at",
+    "execution_rollup.duration",
+    "execution_rollup.queue_time",
     "executions.started_at",
     "executions.ended_at",
     "execution_tags.created_at",
