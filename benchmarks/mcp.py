@@ -8,15 +8,12 @@ kept in the system's folder for temporary files. Nothing but Linux tells memory 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
-import shutil
 import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -26,8 +23,7 @@ from typing import Any
 
 from benchmarks import patterns, stores
 from benchmarks.piped import ERAS, Era, Piped
-from kitaru import KitaruClient, config
-from kitaru.store import Store
+from kitaru import KitaruClient
 
 EXECUTIONS = 100_000
 SEED = 0
@@ -94,27 +90,6 @@ class Subjects:
         """Arguments that are enough for a tool that reads."""
         known = {"exec_id": self.executions[0], "artifact_id": self.artifact}
         return {name: known[name] for name in tool["inputSchema"].get("required", ())}
-
-
-def store() -> Path:
-    """The folder of the generated store; made when there is none of this schema and seed."""
-    with tempfile.TemporaryDirectory() as empty:
-        made = Store(config.find_home(empty), durability="normal")
-        rows = made.read("SELECT sql FROM sqlite_master ORDER BY name")
-        made.close()
-    text = repr([row["sql"] for row in rows])
-    for module in (patterns, stores):
-        text += Path(str(module.__file__)).read_text()
-    digest = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
-    place = Path(tempfile.gettempdir(), f"kitaru-store-{EXECUTIONS}-{SEED}-{digest}")
-    if not place.exists():
-        part = Path(f"{place}.{os.getpid()}")
-        try:
-            stores.generate(config.find_home(part), count=EXECUTIONS, seed=SEED)
-            part.rename(place)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-    return place
 
 
 def subjects(home: Path) -> Subjects:
@@ -257,7 +232,7 @@ def _show_calls(found: Figures, era: Era) -> None:
 def main() -> dict[str, Any]:
     """Measure everything and print a table."""
     print(f"the MCP server on {EXECUTIONS:,} executions, beside a hello world (medians)")
-    asked = subjects(store())
+    asked = subjects(stores.kept(EXECUTIONS, seed=SEED))
     figures: dict[str, Any] = {}
     for era in ERAS:
         found = Figures()

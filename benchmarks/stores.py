@@ -9,15 +9,19 @@ always makes the same store.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks import patterns
 from benchmarks.patterns import DAYS, SECOND, STACKS, Pattern
 from kitaru import config, ids
 from kitaru.models import ExecutionStatus
@@ -56,6 +60,27 @@ def generate(home: config.Home, *, count: int, seed: int = 0) -> None:
                 for statement in statements:
                     conn.execute(statement)
     store.close()
+
+
+def kept(count: int, *, seed: int = 0) -> Path:
+    """The folder of a generated store; made when there is none of this schema, size and seed."""
+    with tempfile.TemporaryDirectory() as empty:
+        made = Store(config.find_home(empty), durability="normal")
+        rows = made.read("SELECT sql FROM sqlite_master ORDER BY name")
+        made.close()
+    text = repr([row["sql"] for row in rows])
+    for module in (patterns, sys.modules[__name__]):
+        text += Path(str(module.__file__)).read_text()
+    digest = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+    place = Path(tempfile.gettempdir(), f"kitaru-store-{count}-{seed}-{digest}")
+    if not place.exists():
+        part = Path(f"{place}.{os.getpid()}")
+        try:
+            generate(config.find_home(part), count=count, seed=seed)
+            part.rename(place)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return place
 
 
 def _make_stacks(conn: Transaction) -> None:

@@ -104,7 +104,7 @@ SINGLE = [
     (Filter(status=ExecutionStatus.FAILED, since=LATER), "executions_status"),
     (Filter(tags=("rare",), since=LATER), "tagged USING PRIMARY KEY (tag=? AND created_at>"),
     (Filter(tags=("rare", "eu")), "tagged USING PRIMARY KEY (tag=?"),
-    (Filter(flow="alpha", status=ExecutionStatus.FAILED), "executions_flow_status"),
+    (Filter(flow="alpha", status=ExecutionStatus.COMPLETED), "executions_flow_status"),
     (Filter(flow="alpha", stack="local"), "executions_flow_stack"),
     (Filter(stack="local", status=ExecutionStatus.FAILED), "executions_stack_status"),
 ]

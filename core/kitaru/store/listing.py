@@ -37,8 +37,8 @@ _OTHER_TAG = (
     "EXISTS (SELECT 1 FROM execution_tags AS other "
     "WHERE other.tag = ? AND other.created_at = {time} AND other.execution = {key})"
 )
-#: So many executions are read one by one faster than a tag's are searched for them.
-_FEW = 2000
+#: Among so many executions a tag is looked for, else they among the tag's.
+_FEW = 20_000
 
 
 def page(
@@ -51,7 +51,10 @@ def page(
 ) -> Page[Execution]:
     """Newest first, one page, bound to a client; each filter is in SQL and on an index."""
     head, time, key = executions.SUMMARY, "executions.created_at", "id"
-    by_tag = bool(where.tags) and not _are_few(conn, where)
+    fitting = _fitting(conn, where)
+    if fitting == 0:
+        return Page([], None)
+    by_tag = bool(where.tags) and (fitting is None or fitting > _FEW)
     if by_tag:
         head, time, key = _TAGGED, "tagged.created_at", "tagged.execution"
     sql, parameters = conditions(where, time)
@@ -82,13 +85,13 @@ def count_by_status(conn: sqlite3.Connection) -> dict[ExecutionStatus, int]:
     return {ExecutionStatus(row[0]): row[1] for row in rows}
 
 
-def _are_few(conn: sqlite3.Connection, where: Filter) -> bool:
-    """Whether few executions fit a filter whatever their tags and times are."""
+def _fitting(conn: sqlite3.Connection, where: Filter) -> int | None:
+    """How many executions fit a filter whatever their tags and times; `None` when all do."""
     sql, parameters = conditions(Filter(where.flow, where.status, where.stack), "")
     if not sql:
-        return False
+        return None
     count = "SELECT coalesce(sum(executions), 0) FROM execution_rollup WHERE "
-    return bool(conn.execute(count + " AND ".join(sql), parameters).fetchone()[0] <= _FEW)
+    return int(conn.execute(count + " AND ".join(sql), parameters).fetchone()[0])
 
 
 def flow_names(conn: sqlite3.Connection, *, limit: int) -> list[str]:
