@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import json
+import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 import kitaru
+from kitaru import clock, config
 from kitaru.cli import views
 from kitaru.statistics import ExecutionStatisticsMetric
+from kitaru.store import Store
+from tests.store.test_rollup import insert
+from tests.terminals import Terminal
 
 STATISTICS = ("executions", "statistics")
 DAY_SECONDS = 86_400
+
+
+@pytest.fixture(autouse=True)
+def eighty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line is as wide as where nobody knows, wherever the tests run."""
+    monkeypatch.setenv("COLUMNS", "80")
 
 
 @kitaru.checkpoint
@@ -284,3 +296,84 @@ def test_what_the_client_refuses_exits_with_1(cli):
     refused = cli.json(*STATISTICS, "--tag", "")
     assert refused.code == 1
     assert refused.error["type"] == "KitaruUsageError"
+
+
+def fill(cli, days: dict[int, int]) -> None:
+    """So many executions on days of November, each of three seconds."""
+    store = Store(config.find_home(cli.home), durability="normal")
+    with store.write() as conn:
+        for day, count in days.items():
+            at = clock.to_us(datetime(2026, 11, day, 12, tzinfo=UTC))
+            for number in range(count):
+                status = "failed" if number == 1 else "completed"
+                insert(conn, number % 2, status, at, at + 3_000_000)
+    store.close()
+
+
+CHART = (*STATISTICS, "--chart", "--group-by", "time:day")
+
+
+def test_a_chart_has_a_bar_for_each_day_and_lines_for_those_without(cli):
+    fill(cli, {1: 4, 2: 2, 5: 1})
+    assert cli.good(*CHART).splitlines() == [
+        "Executions by day",
+        f"  2026-11-01  {'█' * 63} 4",
+        f"  2026-11-02  {'█' * 32} 2",
+        "  2026-11-03",
+        "  2026-11-04",
+        f"  2026-11-05  {'█' * 16} 1",
+    ]
+
+
+def test_what_adds_up_is_stacked_and_what_does_not_has_bars_of_its_own(cli):
+    fill(cli, {1: 4})
+    assert cli.good(*CHART, "--group-by", "status").splitlines() == [
+        "Executions by day",
+        f"  2026-11-01  {'█' * 47}{'▓' * 16} 4",
+        "",
+        "  █ completed",
+        "  ▓ failed",
+    ]
+    assert cli.good(
+        *CHART, "--group-by", "status", "--metric", "mean:duration:avg"
+    ).splitlines() == [
+        "Mean by day",
+        f"  2026-11-01  completed  {'█' * 52} 3",
+        f"  2026-11-01  failed     {'█' * 52} 3",
+    ]
+
+
+def test_a_long_pause_is_one_line_of_a_chart(cli):
+    fill(cli, {1: 1, 20: 1})
+    lines = cli.good(*STATISTICS, "--chart", "--group-by", "time:hour").splitlines()
+    assert [line.strip() for line in lines[2:-1]] == ["…"]
+
+
+def test_a_chart_without_time_is_refused_and_one_of_nothing_says_so(cli):
+    refused = cli(*STATISTICS, "--chart", "--group-by", "status")
+    assert (refused.code, refused.out) == (2, "")
+    assert "add --group-by time:day" in refused.err
+    assert cli.good(*CHART).splitlines() == ["Executions by day", "  No executions found."]
+
+
+def test_a_terminal_that_has_no_blocks_gets_other_characters(cli):
+    fill(cli, {1: 2})
+    terminal = Terminal(
+        [sys.executable, "-m", "kitaru.cli", *CHART], env={"PYTHONIOENCODING": "ascii"}
+    )
+    try:
+        assert "2026-11-01  ####" in terminal.all()
+    finally:
+        terminal.close()
+
+
+def test_rows_have_bars_on_a_terminal(cli):
+    fill(cli, {1: 4, 2: 2})
+    command = [sys.executable, "-m", "kitaru.cli", *STATISTICS, "--group-by", "time:day"]
+    terminal = Terminal(command, env={"NO_COLOR": "1"})
+    try:
+        shown = terminal.all().splitlines()
+    finally:
+        terminal.close()
+    assert [line.count("█") for line in shown if "2026" in line] == [40, 20]
+    assert "█" not in cli.good(*STATISTICS, "--group-by", "time:day")

@@ -141,8 +141,10 @@ def list_(*, limit: int, cursor: str | None, **filters: Any) -> Answer:
     show_default=True,
     help="How many groups at most: the newest when grouped by time, else the largest.",
 )
+@click.option("--chart", is_flag=True, help="Draw bars over time instead; needs --group-by time:….")
 def statistics(
     *,
+    chart: bool,
     group_by: tuple[spec.ExecutionStatisticsGrouping, ...],
     metrics: tuple[spec.ExecutionStatisticsMetric, ...],
     max_groups: int,
@@ -160,11 +162,13 @@ def statistics(
     from kitaru import render
     from kitaru.cli import views
 
+    if chart and not any(each.time_granularity for each in group_by):
+        raise click.UsageError("--chart is drawn over time: add --group-by time:day.")
     found = open_client().executions.statistics(group_by, metrics, max_groups=max_groups, **filters)
     item = render.statistics(found, group_by=group_by, metrics=metrics)
     return Answer(
         json=lambda: {"item": item},
-        text=lambda: views.statistics(
+        text=lambda: (views.statistics_chart if chart else views.statistics)(
             item, group_by=group_by, metrics=metrics, max_groups=max_groups
         ),
     )

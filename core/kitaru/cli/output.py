@@ -20,16 +20,24 @@ def fields(title: str, pairs: Iterable[tuple[str, Any]]) -> str:
     return "\n".join([title, *(f"  {name}: {line(str(value))}" for name, value in pairs)])
 
 
-def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], *, none: str) -> str:
+def table(
+    title: str,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    none: str,
+    bars: Sequence[float] | None = None,
+) -> str:
     """A title and an indented table; without rows, the line that says so.
 
-    On a terminal it has colours and fits the width; elsewhere it is plain text.
+    On a terminal it has colours, fits the width, and shows `bars` beside its rows; elsewhere it
+    is plain text.
     """
     if not rows:
         return f"{title}\n  {none}: none found"
     cells = [[line(cell) for cell in row] for row in rows]
     if style.is_terminal():
-        return style.table(title, headings, cells)
+        return style.table(title, headings, cells, bars=bars)
     widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
     shown = [headings, ["-" * width for width in widths], *cells]
     return "\n".join([title, *(_row(row, widths) for row in shown)])

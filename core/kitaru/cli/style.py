@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from kitaru.cli import charts
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -28,6 +30,7 @@ STATUSES = {
 #: Between columns, and how far a column may be cut before another is left out; in characters.
 _GAP = 2
 _LEAST = 12
+_LONGEST_BAR = 40
 
 
 def is_terminal(stream: TextIO | None = None) -> bool:
@@ -54,13 +57,34 @@ def drawn(renderable: RenderableType) -> str:
     return capture.get().removesuffix("\n")
 
 
-def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A titled table that fits the terminal: long cells are cut, then columns left out."""
+def width() -> int:
+    """How many characters a line of standard output has room for; 80 where nobody knows."""
+    import shutil
+
+    return shutil.get_terminal_size((80, 24)).columns
+
+
+def table(
+    title: str,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    bars: Sequence[float] | None = None,
+) -> str:
+    """A titled table that fits the terminal: long cells are cut, then columns left out.
+
+    Args:
+        title: what stands above.
+        headings: one for each column.
+        rows: the cells.
+        bars: a number for each row, shown as a bar behind it where there is room.
+    """
     from rich.table import Table
     from rich.text import Text
 
     columns = [(heading, *cells) for heading, *cells in zip(headings, *rows, strict=True)]
     shown = _fitting(columns, width=console().width)
+    space = min(console().width - sum(shown) - _GAP * len(shown), _LONGEST_BAR)
     left_out = ", ".join(headings[len(shown) :])
     drawing = Table(
         title=Text(title, style="bold"),
@@ -73,9 +97,13 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) ->
     )
     for (heading, *_), width in zip(columns, shown, strict=False):
         drawing.add_column(heading, no_wrap=True, overflow="ellipsis", width=width)
-    for row in rows:
-        cells = (Text(cell, style=STATUSES.get(cell, "")) for cell in row[: len(shown)])
-        drawing.add_row(*cells)
+    shown_bars = [""] * len(rows)
+    if bars is not None and space >= _LEAST:
+        shown_bars = charts.bars(bars, width=space)
+        drawing.add_column("")
+    for row, bar in zip(rows, shown_bars, strict=True):
+        cells = [Text(cell, style=STATUSES.get(cell, "")) for cell in row[: len(shown)]]
+        drawing.add_row(*[*cells, Text(bar, style="cyan")][: len(drawing.columns)])
     return drawn(drawing)
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from kitaru.cli import output
+from kitaru.cli import charts, output, style
 from kitaru.models import ArtifactRef, CheckpointCall, Execution, LogEntry, Page
 from kitaru.render import safe_text
 from kitaru.statistics import ExecutionStatisticsGrouping, ExecutionStatisticsMetric
@@ -109,8 +109,53 @@ def statistics(
                 for group in item["groups"]
             ],
             none="statistics",
+            bars=[group["execution_count"] for group in item["groups"]] if keys else None,
         )
     ]
+    lines += _left_out(item, group_by=group_by, max_groups=max_groups)
+    return "\n".join(lines)
+
+
+def statistics_chart(
+    item: dict[str, Any],
+    *,
+    group_by: Sequence[ExecutionStatisticsGrouping],
+    metrics: Sequence[ExecutionStatisticsMetric],
+    max_groups: int,
+) -> str:
+    """Groups of executions as bars over time: their counts, or the first metric."""
+    time = next(each for each in group_by if each.time_granularity is not None)
+    others = [_key_and_heading(each)[0] for each in group_by if each is not time]
+    metric = metrics[0] if metrics else None
+
+    def drawn(group: dict[str, Any]) -> float | None:
+        number: float | None = group["execution_count"]
+        if metric is not None:
+            number = group["metrics"][safe_text(metric.name)]
+        return number
+
+    numbers = [
+        (
+            group["keys"][safe_text(str(time.name))],
+            ", ".join(output.line(_group_key(group["keys"][key])) for key in others),
+            drawn(group),
+        )
+        for group in item["groups"]
+    ]
+    unit = str(time.time_granularity)
+    what = _heading(safe_text(metric.name)) if metric else "Executions"
+    adds_up = metric is None or metric.aggregation == "sum"
+    rows = charts.over_time(numbers, unit=unit, adds_up=adds_up)
+    lines = [f"{what} by {unit}"]
+    lines += charts.stacked(rows, width=style.width()) if rows else ["  No executions found."]
+    return "\n".join([*lines, *_left_out(item, group_by=group_by, max_groups=max_groups)])
+
+
+def _left_out(
+    item: dict[str, Any], *, group_by: Sequence[ExecutionStatisticsGrouping], max_groups: int
+) -> list[str]:
+    """What statistics do not show, a line each."""
+    lines = []
     if item["truncated"]:
         kept = "newest" if any(each.dimension == "time" for each in group_by) else "largest"
         lines.append(
@@ -122,7 +167,7 @@ def statistics(
             lines.append(
                 f"Left out of {output.line(name)} because its value is no number: {count}."
             )
-    return "\n".join(lines)
+    return lines
 
 
 def _key_and_heading(grouping: ExecutionStatisticsGrouping) -> tuple[str, str]:
