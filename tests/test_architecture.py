@@ -47,6 +47,7 @@ LAYERS: dict[str, int] = {
     "failures": 3,
     "inputs": 3,
     "prompts": 3,
+    "asking": 3,
     "effects": 3,
     "settings": 3,
     # what user code calls inside a flow
