@@ -29,12 +29,14 @@ INTERRUPTED = 130
 class Answer:
     """What a command says; only the form that is asked for is made.
 
-    `error` is reported after the answer, for a command that can say something all the same.
+    `error` is reported after the answer, for a command that can say something all the same;
+    `interrupted` exits as Ctrl-C does, for one that still says what it has done.
     """
 
     json: Callable[[], Mapping[str, Any]]
     text: Callable[[], str]
     error: KitaruError | None = None
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,8 @@ class Command(click.Command):
                 click.echo(answer.text())
             if answer.error is not None:
                 raise answer.error
+            if answer.interrupted:
+                ctx.exit(INTERRUPTED)
         except KitaruError as exc:
             report(type(exc).__name__, str(exc), command=command, output=output)
             ctx.exit(REFUSED)
