@@ -198,6 +198,7 @@ def test_the_tree_has_every_command():
     leaves = {path for path, command in TREE.items() if not isinstance(command, click.Group)}
     executions = "get list statistics logs input run resume retry replay cancel".split()
     assert leaves == {
+        "kitaru completion",
         *(f"kitaru executions {name}" for name in executions),
         "kitaru artifacts list",
         "kitaru artifacts get",

@@ -28,7 +28,7 @@ def goes_on(client: KitaruClient, found: Execution) -> bool:
 
 
 @click.command("input", cls=Command)
-@click.argument("exec_id", metavar="ID", required=False)
+@click.argument("exec_id", metavar="[ID]", required=False)
 @click.option("--wait", help="The wait's name or id; the only one that is open by default.")
 @click.option("--value", type=json_value, metavar="JSON", help="The answer, as JSON.")
 @click.option("--abort", is_flag=True, help="Close the wait, which cancels the execution.")

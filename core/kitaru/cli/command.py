@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kitaru.cli import parameters
 from kitaru.errors import KitaruError
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Command(click.Command):
                 help="How to print the answer.",
             )
         )
+        parameters.complete(self.params)
 
     def invoke(self, ctx: click.Context) -> None:
         """Run the command, print what it answers, and exit with 1 where it is refused."""
