@@ -8,14 +8,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 
 from kitaru import clock
-from kitaru.cli import kitaru as root
 from kitaru.version import VERSION
 
 from .conftest import FLOWS, SECONDS
@@ -182,42 +179,3 @@ def test_help_imports_nothing_heavy(home, tmp_path):
     loaded = set(result.stdout.splitlines()[-1].split())
     heavy = {"sqlite3", "sqlite_utils", "pydantic", "jsonschema", "platformdirs", "anyio", "mcp"}
     assert not loaded & (heavy | {"kitaru.client", "kitaru.store", "kitaru.render", "asyncio"})
-
-
-def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
-    yield path, command
-    if isinstance(command, click.Group):
-        for name, each in command.commands.items():
-            yield from commands(each, f"{path} {name}")
-
-
-TREE = dict(commands(root, "kitaru"))
-
-
-def test_the_tree_has_every_command():
-    leaves = {path for path, command in TREE.items() if not isinstance(command, click.Group)}
-    executions = "get list statistics logs input run resume retry replay cancel".split()
-    assert leaves == {
-        "kitaru completion",
-        *(f"kitaru executions {name}" for name in executions),
-        "kitaru artifacts list",
-        "kitaru artifacts get",
-        *(f"kitaru stack {name}" for name in "list current create use delete".split()),
-        "kitaru mcp install",
-        "kitaru worker",
-        "kitaru status",
-        "kitaru info",
-        "kitaru init",
-    }
-
-
-@pytest.mark.parametrize("path", TREE)
-def test_every_command_and_option_has_help_and_every_command_an_example(path):
-    command = TREE[path]
-    assert command.help
-    example = command.help.partition("Example:\n")[2]
-    assert example.strip().startswith(path)
-    for option in command.params:
-        assert isinstance(option, click.Argument) or option.help, option.name  # type: ignore[attr-defined]
-    is_leaf = not isinstance(command, click.Group)
-    assert is_leaf is any("--output" in option.opts for option in command.params)

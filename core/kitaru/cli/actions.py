@@ -205,7 +205,7 @@ def replay(
 
     \b
     Example:
-      kitaru executions replay kr-4f1c --from draft --overrides '{"checkpoint.draft": "New"}'
+      kitaru executions replay kr-4f1c --from draft --args '{"topic": "cats"}'
     """
     found = open_client().executions.replay_with(
         exec_id,

@@ -32,7 +32,7 @@ def completion(*, shell: str, install: bool) -> Answer:
     \b
     Example:
       kitaru completion bash --install
-      eval "$(kitaru completion zsh)"
+      kitaru completion fish
     """
     script = _BEFORE.get(shell, "") + _script(shell)
     if not install:
