@@ -16,6 +16,7 @@ from pydantic import BaseModel
 import kitaru
 from kitaru.models import Execution
 from tests.cli.conftest import Cli
+from tests.cli.test_schemas import check
 from tests.support import until
 from tests.terminals import Terminal
 
@@ -211,7 +212,9 @@ def test_json_is_all_that_standard_output_has(at, tmp_path: Path):
     terminal.type("c\nn\n\n")
     ends(terminal)
     terminal.close()
-    assert json.loads(path.read_text()) == {
+    document = json.loads(path.read_text())
+    check(document, "executions.input")
+    assert document == {
         "command": "executions.input",
         "items": [
             {
