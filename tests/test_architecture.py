@@ -95,6 +95,7 @@ LAYERS: dict[str, int] = {
     "render": 7,
     # the command line
     "cli": 8,
+    "__main__": 8,
 }
 #: Which part of `kitaru` the MCP server may use.
 MCP_MAY_IMPORT = {"", "client", "config", "errors", "models", "render", "targets"}

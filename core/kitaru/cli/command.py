@@ -82,12 +82,12 @@ class Command(click.Command):
             answer: Answer | Stream = super().invoke(ctx)
             if isinstance(answer, Stream):
                 for text, data in answer.lines:
-                    click.echo(json.dumps(data) if output == "json" else text)
+                    say(json.dumps(data) if output == "json" else text)
                 return
             if output == "json":
-                click.echo(_document({"command": command, **answer.json()}))
+                say(_document({"command": command, **answer.json()}))
             else:
-                click.echo(answer.text())
+                say(answer.text())
             if answer.error is not None:
                 raise answer.error
             if answer.interrupted:
@@ -127,9 +127,15 @@ def report(error_type: str, message: str, *, command: str, output: str) -> None:
     message = safe_text(message)
     if output == "json":
         error = {"type": error_type, "message": message}
-        click.echo(_document({"command": command, "error": error}), err=True)
+        say(_document({"command": command, "error": error}), err=True)
     else:
-        click.echo(f"Error: {message}", err=True)
+        say(f"Error: {message}", err=True)
+
+
+def say(text: str, *, err: bool = False, end: str = "\n") -> None:
+    """Write to standard output, or to standard error; what that cannot show, as its code."""
+    # Named: of itself click writes UTF-8 to a terminal that says it has ASCII only.
+    click.echo(f"{text}{end}", file=sys.stderr if err else sys.stdout, nl=False)
 
 
 def _drop_unwritten() -> None:

@@ -14,11 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-import click
-
 from kitaru import asking, config, prompts, render
 from kitaru.cli import actions, output, style, views
-from kitaru.cli.command import Answer, listed
+from kitaru.cli.command import Answer, listed, say
 from kitaru.errors import KitaruError, KitaruNotFoundError, KitaruStateError
 from kitaru.terminal import Lines
 
@@ -267,4 +265,4 @@ def _exec_id(wait: PendingWait) -> str:
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True, nl=False)
+    say(text, err=True, end="")

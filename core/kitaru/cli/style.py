@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console, OverflowMethod, RenderableType
 
 #: How statuses, those of calls too, are coloured wherever they stand.
 STATUSES = {
@@ -37,6 +37,12 @@ def is_terminal(stream: TextIO | None = None) -> bool:
         return stream.isatty()
     except ValueError:  # closed
         return False
+
+
+def showable(text: str) -> str:
+    """Text in the characters that standard output has, others as their codes."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def console(stream: TextIO | None = None) -> Console:
@@ -71,8 +77,9 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) ->
         padding=(0, _GAP, 0, 0),
         pad_edge=False,
     )
+    cut: OverflowMethod = "ellipsis" if showable("…") == "…" else "crop"
     for (heading, *_), width in zip(columns, shown, strict=False):
-        drawing.add_column(heading, no_wrap=True, overflow="ellipsis", width=width)
+        drawing.add_column(heading, no_wrap=True, overflow=cut, width=width)
     for row in rows:
         cells = (Text(cell, style=STATUSES.get(cell, "")) for cell in row[: len(shown)])
         drawing.add_row(*cells)
