@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import kitaru
 from kitaru import clock
 from kitaru.version import VERSION
 
@@ -179,3 +180,17 @@ def test_help_imports_nothing_heavy(home, tmp_path):
     loaded = set(result.stdout.splitlines()[-1].split())
     heavy = {"sqlite3", "sqlite_utils", "pydantic", "jsonschema", "platformdirs", "anyio", "mcp"}
     assert not loaded & (heavy | {"kitaru.client", "kitaru.store", "kitaru.render", "asyncio"})
+
+
+def test_looking_loads_neither_rich_nor_what_drives(home):
+    code = (
+        "import sys; from kitaru.cli import main; main(['executions', 'list']); "
+        "main(['status']); print(*sys.modules)"
+    )
+    assert kitaru.flow(lambda: 1, name="one").run().wait() == 1  # the store is there already
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=SECONDS
+    )
+    loaded = set(result.stdout.splitlines()[-1].split())
+    heavy = {"rich", "pydantic", "jsonschema", "sqlite_utils", "asyncio", "anyio", "mcp"}
+    assert not loaded & (heavy | {"kitaru.runtime", "kitaru.calls", "kitaru.terminal"})

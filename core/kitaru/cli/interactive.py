@@ -193,7 +193,7 @@ def go_through(client: KitaruClient, asked: Sequence[PendingWait], *, sweeps: bo
         sweeps: whether they are of all executions.
     """
     sitting = _Sitting(client, sweeps)
-    interrupted = False
+    interrupted, error = False, None
     try:
         for number, wait in enumerate(asked, start=1):
             sitting.seen = -1
@@ -203,9 +203,12 @@ def go_through(client: KitaruClient, asked: Sequence[PendingWait], *, sweeps: bo
     except KeyboardInterrupt:
         _say("\n")
         interrupted = True
+    except KitaruError as exc:  # what was decided before is told all the same
+        error = exc
     return Answer(
         json=lambda: listed([render.shown(vars(each)) for each in sitting.done]),
         text=lambda: _summary(sitting.done, left=len(asked) - len(sitting.done)),
+        error=error,
         interrupted=interrupted,
     )
 
@@ -239,6 +242,8 @@ def _question(client: KitaruClient, wait: PendingWait, title: str) -> str:
         ("Waiting since", f"{since} ({render.age(wait.entered_waiting_at)} ago)"),
         ("JSON schema", "none, a go-ahead is enough" if schema is None else _json(schema)),
     ]
+    if found.status_reason and not found.status_reason.startswith("Waiting for"):
+        pairs.append(("Reason", found.status_reason))  # such as an answer that was refused
     if wait.metadata:
         pairs.append(("Metadata", _json(render.shown(wait.metadata))))
     text = f"\n{output.fields(title, pairs)}\n"
