@@ -23,7 +23,7 @@ from mcp.types import (
     TextContent,
 )
 
-from kitaru.errors import KitaruNotFoundError, KitaruStateError, KitaruUsageError
+from kitaru.errors import KitaruUsageError
 from kitaru.models import ExecutionStatus
 from kitaru_mcp import replies
 from kitaru_mcp.desk import Desk
@@ -96,8 +96,10 @@ class Prompts:
         """What an argument of a prompt or a template may be, from what was typed of it."""
         argument = params.argument
         given = (params.context.arguments if params.context else None) or {}
-        found = await answered(self._desk, partial(_values, self._desk, argument.name, given))
         typed = argument.value.casefold()
+        found = await answered(
+            self._desk, partial(_values, self._desk, argument.name, typed, given=given)
+        )
         fitting = [value for value in found if value.casefold().startswith(typed)]
         return CompleteResult(
             completion=Completion(
@@ -108,21 +110,17 @@ class Prompts:
         )
 
 
-def _values(desk: Desk, name: str, given: dict[str, str]) -> list[str]:
-    executions = desk.client.executions
+def _values(desk: Desk, name: str, typed: str, *, given: dict[str, str]) -> list[str]:
+    suggestions = desk.client.suggestions
     if name == "status":
         return [status.value for status in ExecutionStatus]
     if name == "flow":
-        return executions.flow_names()
+        return [each.value for each in suggestions.flows("")]
     if name == "exec_id":
-        newest = executions.list(limit=200)
-        return [*(each.exec_id for each in newest), "latest", "latest:failed"]
+        return [each.value for each in suggestions.executions(typed)]
     if name == "name" and given.get("exec_id"):
-        try:
-            refs = desk.client.artifacts.list(given["exec_id"], limit=_MOST_VALUES)
-        except (KitaruNotFoundError, KitaruStateError):  # an id that is still being typed
-            return []
-        return [ref.artifact_id.partition("/")[2] for ref in refs]
+        found = suggestions.artifacts(f"{given['exec_id']}/")
+        return [each.value.partition("/")[2] for each in found]
     return []
 
 

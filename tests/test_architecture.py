@@ -47,6 +47,7 @@ LAYERS: dict[str, int] = {
     "failures": 3,
     "inputs": 3,
     "prompts": 3,
+    "asking": 3,
     "effects": 3,
     "settings": 3,
     # what user code calls inside a flow
@@ -94,6 +95,7 @@ LAYERS: dict[str, int] = {
     "render": 7,
     # the command line
     "cli": 8,
+    "__main__": 8,
 }
 #: Which part of `kitaru` the MCP server may use.
 MCP_MAY_IMPORT = {"", "client", "config", "errors", "models", "render", "targets"}

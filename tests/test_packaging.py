@@ -83,7 +83,8 @@ def test_the_wheel_is_typed_and_licensed(wheel: dict[str, str]):
 def test_the_wheel_declares_both_console_scripts(wheel: dict[str, str]):
     (entry_points,) = (text for name, text in wheel.items() if name.endswith("entry_points.txt"))
     assert entry_points.split("\n\n")[0].split() == (
-        "[console_scripts] kitaru = kitaru.cli:main kitaru-mcp = kitaru_mcp.server:main".split()
+        "[console_scripts] kitaru = kitaru.__main__:main "
+        "kitaru-mcp = kitaru_mcp.server:main".split()
     )
 
 

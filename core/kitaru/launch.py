@@ -15,14 +15,13 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kitaru import clock, codec, ids, inputs, replay, settings
 from kitaru.definition import FlowDefinition
 from kitaru.errors import KitaruStateError, KitaruUsageError
 from kitaru.models import CallStatus, ExecutionStatus, move
 from kitaru.retry import RetryPolicy
-from kitaru.runtime import Driver
 from kitaru.store import (
     Lease,
     Store,
@@ -40,6 +39,9 @@ from kitaru.store.executions import NewExecution, Row
 from kitaru.store.keys import Key
 from kitaru.store.logs import LogRecord
 from kitaru.version import VERSION
+
+if TYPE_CHECKING:
+    from kitaru.runtime import Driver
 
 
 class Repeated(Exception):
@@ -257,6 +259,8 @@ def driver(
     store: Store, flow: FlowDefinition, lease: Lease, *, interactive: bool = False
 ) -> Driver:
     """The driver of an execution whose lease was taken here."""
+    from kitaru.runtime import Driver  # not for clients, which only look: they start faster
+
     data, spec = _recorded(store, flow, lease.exec_id)
 
     def body() -> Any:

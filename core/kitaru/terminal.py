@@ -13,11 +13,9 @@ import select
 import sys
 import threading
 from dataclasses import dataclass
-from typing import Any
 
-from kitaru import answers, failures, prompts, redaction
+from kitaru import asking, failures, prompts, redaction
 from kitaru.context import WaitRequest
-from kitaru.errors import KitaruWaitValidationError
 
 #: One question at a time may own the terminal.
 _terminal = threading.Lock()
@@ -28,6 +26,44 @@ def is_interactive() -> bool:
     if sys.platform == "win32" or sys.stdin is None or sys.stdout is None:
         return False
     return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+class Lines:
+    """Lines typed at standard input, read without waiting for longer than one is told to."""
+
+    def __init__(self) -> None:
+        self._unread = b""
+
+    def next(self, seconds: float) -> str | None:
+        """The next line, if a whole one is there in time.
+
+        Raises:
+            EOFError: there is no more input.
+        """
+        if b"\n" not in self._unread:
+            if not select.select([sys.stdin], [], [], seconds)[0]:
+                return None
+            # Not `readline`: it would wait for the rest of a line that was sent without its end.
+            try:
+                read = os.read(sys.stdin.fileno(), 65536)
+            except OSError:  # the terminal is gone
+                read = b""
+            if not read:
+                raise EOFError
+            self._unread += read
+        line, end, self._unread = self._unread.partition(b"\n")
+        if not end:
+            self._unread = line
+            return None
+        return line.decode(sys.stdin.encoding, "surrogateescape")
+
+    def forget(self) -> None:
+        """Drop what was typed and not read: it was meant for another question."""
+        import termios
+
+        self._unread = b""
+        with contextlib.suppress(termios.error):  # no terminal any more
+            termios.tcflush(sys.stdin, termios.TCIFLUSH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +81,7 @@ class TerminalPrompt:
         self._wait = wait
         self._owns = False
         self._closed = False
-        self._unread = b""
+        self._lines = Lines()
         self._dialogue: prompts.Dialogue | None = None
 
     def poll(self, seconds: float) -> Typed | None:
@@ -78,27 +114,15 @@ class TerminalPrompt:
 
     def _line(self, seconds: float) -> str | None:
         """The next line, if a whole one is there in time; closes at the end of input."""
-        if b"\n" not in self._unread:
-            if not select.select([sys.stdin], [], [], seconds)[0]:
-                return None
-            # Not `readline`: it would wait for the rest of a line that was sent without its end.
-            try:
-                read = os.read(sys.stdin.fileno(), 65536)
-            except OSError:  # the terminal is gone
-                read = b""
-            if not read:  # the answer may still come from elsewhere
-                exec_id, _, name = self._wait.partition("/")
-                self.close(
-                    "\nNo more input here. Answer it elsewhere: "
-                    f"kitaru executions input {exec_id} --wait {name} --value '…'\n"
-                )
-                return None
-            self._unread += read
-        line, end, self._unread = self._unread.partition(b"\n")
-        if not end:
-            self._unread = line
+        try:
+            return self._lines.next(seconds)
+        except EOFError:  # the answer may still come from elsewhere
+            exec_id, _, name = self._wait.partition("/")
+            self.close(
+                "\nNo more input here. Answer it elsewhere: "
+                f"kitaru executions input {exec_id} --wait {name} --value '…'\n"
+            )
             return None
-        return line.decode(sys.stdin.encoding, "surrogateescape")
 
     def _take(self, line: str) -> Typed | None:
         assert self._dialogue is not None
@@ -109,23 +133,15 @@ class TerminalPrompt:
             self._say(self._dialogue.send(line))
         except StopIteration as end:
             self._dialogue = None
-            return self._checked(end.value)
+            return Typed(end.value)
         return None
 
-    def _checked(self, value: Any) -> Typed | None:
-        """The whole answer if all of it fits; else the reason is told and it is asked anew."""
-        try:
-            data = answers.encode(value, wait=self._wait)
-            answers.validate(data, self._request.schema, wait=self._wait)
-        except KitaruWaitValidationError as exc:
-            self._say(f"Invalid input: {redaction.safe_text(str(exc))}\n")
-            return None
+    def _refusal(self, data: bytes) -> str | None:
         try:
             self._request.load(data, self._wait)
         except Exception as exc:  # a validator of the user's may raise anything
-            self._say(f"Refused by the flow's type: {redaction.safe_text(failures.text(exc))}\n")
-            return None
-        return Typed(data)
+            return f"Refused by the flow's type: {redaction.safe_text(failures.text(exc))}"
+        return None
 
     def _show(self) -> None:
         request = self._request
@@ -136,7 +152,7 @@ class TerminalPrompt:
         self._start()
 
     def _start(self) -> None:
-        self._dialogue = prompts.dialogue(self._request.schema)
+        self._dialogue = asking.answer(self._request.schema, wait=self._wait, refusal=self._refusal)
         self._say(next(self._dialogue))
 
     @staticmethod

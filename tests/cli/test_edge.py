@@ -8,14 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 
+import kitaru
 from kitaru import clock
-from kitaru.cli import kitaru as root
 from kitaru.version import VERSION
 
 from .conftest import FLOWS, SECONDS
@@ -184,39 +182,15 @@ def test_help_imports_nothing_heavy(home, tmp_path):
     assert not loaded & (heavy | {"kitaru.client", "kitaru.store", "kitaru.render", "asyncio"})
 
 
-def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
-    yield path, command
-    if isinstance(command, click.Group):
-        for name, each in command.commands.items():
-            yield from commands(each, f"{path} {name}")
-
-
-TREE = dict(commands(root, "kitaru"))
-
-
-def test_the_tree_has_every_command():
-    leaves = {path for path, command in TREE.items() if not isinstance(command, click.Group)}
-    executions = "get list statistics logs input run resume retry replay cancel".split()
-    assert leaves == {
-        *(f"kitaru executions {name}" for name in executions),
-        "kitaru artifacts list",
-        "kitaru artifacts get",
-        *(f"kitaru stack {name}" for name in "list current create use delete".split()),
-        "kitaru mcp install",
-        "kitaru worker",
-        "kitaru status",
-        "kitaru info",
-        "kitaru init",
-    }
-
-
-@pytest.mark.parametrize("path", TREE)
-def test_every_command_and_option_has_help_and_every_command_an_example(path):
-    command = TREE[path]
-    assert command.help
-    example = command.help.partition("Example:\n")[2]
-    assert example.strip().startswith(path)
-    for option in command.params:
-        assert isinstance(option, click.Argument) or option.help, option.name  # type: ignore[attr-defined]
-    is_leaf = not isinstance(command, click.Group)
-    assert is_leaf is any("--output" in option.opts for option in command.params)
+def test_looking_loads_neither_rich_nor_what_drives(home):
+    code = (
+        "import sys; from kitaru.cli import main; main(['executions', 'list']); "
+        "main(['status']); print(*sys.modules)"
+    )
+    assert kitaru.flow(lambda: 1, name="one").run().wait() == 1  # the store is there already
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=SECONDS
+    )
+    loaded = set(result.stdout.splitlines()[-1].split())
+    heavy = {"rich", "pydantic", "jsonschema", "sqlite_utils", "asyncio", "anyio", "mcp"}
+    assert not loaded & (heavy | {"kitaru.runtime", "kitaru.calls", "kitaru.terminal"})

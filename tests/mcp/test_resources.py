@@ -136,7 +136,7 @@ def test_ids_flows_statuses_and_names_are_completed(server: Served, ids: dict[st
     exec_id = ids["waiting"]
     assert exec_id in completed(TEMPLATE, "exec_id", "")
     assert completed(TEMPLATE, "exec_id", exec_id[:9]) == [exec_id]
-    assert completed(TEMPLATE, "exec_id", "LATEST:") == ["latest:failed"]
+    assert completed(TEMPLATE, "exec_id", "LATEST:f") == ["latest:failed"]
     assert exec_id in completed(PromptReference(name="triage"), "exec_id", "kr-")
     assert completed(PromptReference(name="review_waits"), "flow", "ag") == ["agent"]
     whole = ResourceTemplateReference(uri="kitaru://executions{?flow,status}")

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import sys
 from collections.abc import Sequence
 
 import click
 
-from kitaru.cli import artifacts, executions, mcp, project, stacks, worker
+from kitaru.cli import artifacts, completion, executions, mcp, project, stacks, worker
 from kitaru.cli.command import INTERRUPTED, Group, path_of, report
 from kitaru.version import VERSION
 
@@ -41,6 +42,7 @@ kitaru.add_command(mcp.group)
 kitaru.add_command(project.status)
 kitaru.add_command(project.info)
 kitaru.add_command(project.init)
+kitaru.add_command(completion.completion)
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -56,6 +58,7 @@ def main(args: Sequence[str] | None = None) -> int:
         0
     """
     given = list(sys.argv[1:] if args is None else args)
+    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that cannot show a character gets its code, not a crash.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -68,6 +71,16 @@ def main(args: Sequence[str] | None = None) -> int:
         _report_usage(exc, given)
         return exc.exit_code
     return code if isinstance(code, int) else 0
+
+
+def _open_closed_streams() -> None:
+    """Put nothing in the place of streams the process was started without (`>&-`).
+
+    Else the next file that is opened, such as the store's, would be taken for one of them.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _refuse_undecodable(args: list[str]) -> None:

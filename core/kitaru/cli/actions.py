@@ -5,7 +5,7 @@ Flows run in runner processes; these commands return once a runner has taken the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -28,45 +28,97 @@ def goes_on(client: KitaruClient, found: Execution) -> bool:
 
 
 @click.command("input", cls=Command)
-@click.argument("exec_id", metavar="ID")
+@click.argument("exec_id", metavar="[ID]", required=False)
 @click.option("--wait", help="The wait's name or id; the only one that is open by default.")
 @click.option("--value", type=json_value, metavar="JSON", help="The answer, as JSON.")
 @click.option("--abort", is_flag=True, help="Close the wait, which cancels the execution.")
-def input_(*, exec_id: str, wait: str | None, value: Json | None, abort: bool) -> Answer:
+@click.option(
+    "--interactive",
+    is_flag=True,
+    help="Show each open question and ask what to do; of all executions without an ID.",
+)
+def input_(
+    *, exec_id: str | None, wait: str | None, value: Json | None, abort: bool, interactive: bool
+) -> Answer:
     """Answer the question an execution waits for.
 
     \b
     Example:
       kitaru executions input kr-4f1c --wait approve --value true
+      kitaru executions input --interactive
     """
-    if (value is None) is not abort:
-        raise click.UsageError("Give either --value JSON or --abort.")
+    if [value is not None, abort, interactive].count(True) != 1:
+        raise click.UsageError("Give one of --value JSON, --abort and --interactive.")
+    if interactive:
+        return _ask(exec_id, wait)
+    if exec_id is None:
+        raise click.UsageError("Missing argument 'ID'.")
     client = open_client()
     name = _only_wait(client, exec_id) if wait is None else wait
     if value is None:
         return _outcome(
             "Aborted wait for execution", client.executions.abort_wait(exec_id, wait=name)
         )
-    exec_id = client.executions.input(exec_id, wait=name, value=value.value).exec_id
+    found, continues = answered(client, exec_id, wait=name, value=value.value)
+    return _outcome("Resolved wait input for execution", found, continues_by_itself=continues)
+
+
+def answered(
+    client: KitaruClient, exec_id: str, *, wait: str, value: Any
+) -> tuple[Execution, bool]:
+    """Answer a wait; gives the execution, and whether it goes on by itself."""
+    exec_id = client.executions.input(exec_id, wait=wait, value=value).exec_id
     # Read last: a driver that took the answer may have finished since.
     driven = client.executions.continues(exec_id)
     found = client.executions.get(exec_id)
-    continues = driven or goes_on(client, found)
-    return _outcome("Resolved wait input for execution", found, continues_by_itself=continues)
+    return found, driven or goes_on(client, found)
+
+
+def _ask(exec_id: str | None, wait: str | None) -> Answer:
+    """Let a person decide, at a terminal."""
+    from kitaru.cli import interactive
+
+    if exec_id is None and wait is not None:
+        raise click.UsageError("--wait needs the ID of its execution.")
+    if not interactive.can_ask():
+        raise click.UsageError(
+            "--interactive asks at a terminal, and standard input is none. Give --value JSON."
+        )
+    client = open_client()
+    if exec_id is None:
+        return interactive.go_through(client, client.executions.open_waits(), sweeps=True)
+    asked = client.executions.pending_waits(exec_id)
+    chosen = [each for each in asked if wait in (None, each.name, each.wait_id)]
+    if not chosen:
+        _refuse(client, exec_id, wait)
+    return interactive.go_through(client, chosen, sweeps=False)
 
 
 def _only_wait(client: KitaruClient, exec_id: str) -> str:
     from kitaru.errors import KitaruStateError
-    from kitaru.models import move
 
     waits = client.executions.pending_waits(exec_id)
     if len(waits) == 1:
         return waits[0].name
-    found = client.executions.get(exec_id)
     if waits:
         names = ", ".join(wait.name for wait in waits)
+        found = client.executions.summary(exec_id)
         raise KitaruStateError(
             f"Execution {found.exec_id} has several open waits: {names}. Choose one with --wait."
+        )
+    _refuse(client, exec_id, None)
+
+
+def _refuse(client: KitaruClient, exec_id: str, wait: str | None) -> NoReturn:
+    """Say why an execution has no such open wait."""
+    from kitaru.errors import KitaruNotFoundError, KitaruStateError
+    from kitaru.models import move
+
+    found = client.executions.get(exec_id)
+    if found.pending_waits:
+        names = ", ".join(each.name for each in found.pending_waits)
+        raise KitaruNotFoundError(
+            f"Execution {found.exec_id} has no open wait {wait!r:.60}. Open: {names}."
         )
     move("input", exec_id=found.exec_id, status=found.status)
     reason = client.executions.obstacle(found.exec_id) or (
@@ -153,7 +205,7 @@ def replay(
 
     \b
     Example:
-      kitaru executions replay kr-4f1c --from draft --overrides '{"checkpoint.draft": "New"}'
+      kitaru executions replay kr-4f1c --from draft --args '{"topic": "cats"}'
     """
     found = open_client().executions.replay_with(
         exec_id,

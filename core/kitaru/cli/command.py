@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kitaru.cli import parameters
 from kitaru.errors import KitaruError
 
 if TYPE_CHECKING:
@@ -29,12 +30,14 @@ INTERRUPTED = 130
 class Answer:
     """What a command says; only the form that is asked for is made.
 
-    `error` is reported after the answer, for a command that can say something all the same.
+    `error` is reported after the answer, for a command that can say something all the same;
+    `interrupted` exits as Ctrl-C does, for one that still says what it has done.
     """
 
     json: Callable[[], Mapping[str, Any]]
     text: Callable[[], str]
     error: KitaruError | None = None
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class Command(click.Command):
                 help="How to print the answer.",
             )
         )
+        parameters.complete(self.params)
 
     def invoke(self, ctx: click.Context) -> None:
         """Run the command, print what it answers, and exit with 1 where it is refused."""
@@ -78,14 +82,16 @@ class Command(click.Command):
             answer: Answer | Stream = super().invoke(ctx)
             if isinstance(answer, Stream):
                 for text, data in answer.lines:
-                    click.echo(json.dumps(data) if output == "json" else text)
+                    say(json.dumps(data) if output == "json" else text)
                 return
             if output == "json":
-                click.echo(_document({"command": command, **answer.json()}))
+                say(_document({"command": command, **answer.json()}))
             else:
-                click.echo(answer.text())
+                say(answer.text())
             if answer.error is not None:
                 raise answer.error
+            if answer.interrupted:
+                ctx.exit(INTERRUPTED)
         except KitaruError as exc:
             report(type(exc).__name__, str(exc), command=command, output=output)
             ctx.exit(REFUSED)
@@ -121,9 +127,15 @@ def report(error_type: str, message: str, *, command: str, output: str) -> None:
     message = safe_text(message)
     if output == "json":
         error = {"type": error_type, "message": message}
-        click.echo(_document({"command": command, "error": error}), err=True)
+        say(_document({"command": command, "error": error}), err=True)
     else:
-        click.echo(f"Error: {message}", err=True)
+        say(f"Error: {message}", err=True)
+
+
+def say(text: str, *, err: bool = False, end: str = "\n") -> None:
+    """Write to standard output, or to standard error; what that cannot show, as its code."""
+    # Named: of itself click writes UTF-8 to a terminal that says it has ASCII only.
+    click.echo(f"{text}{end}", file=sys.stderr if err else sys.stdout, nl=False)
 
 
 def _drop_unwritten() -> None:

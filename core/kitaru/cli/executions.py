@@ -157,7 +157,7 @@ def statistics(
 
     \b
     Example:
-      kitaru executions statistics --group-by status --metric duration_avg:duration:avg
+      kitaru executions statistics --group-by status --metric mean:duration:avg
     """
     from kitaru import render
     from kitaru.cli import views

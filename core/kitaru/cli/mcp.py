@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kitaru import config
-from kitaru.cli import output
+from kitaru.cli import files, output
 from kitaru.cli.clients import CLIENTS, Client, Machine, Scope
 from kitaru.cli.command import Answer, Group
 from kitaru.errors import KitaruUsageError
@@ -176,26 +176,8 @@ def _install(path: Path, client: Client, name: str, *, entry: dict[str, Any]) ->
             f"it yourself:\n\n{_merge('', client, name, entry=entry).text.rstrip()}"
         ) from None
     if merged.action != "unchanged":
-        _write(path, merged.text)
+        files.replace(path, merged.text)
     return merged.action
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file at once, or leave it as it is; a link keeps leading to it."""
-    path = Path(os.path.realpath(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("xb") as file:
-            # Half of a pair, which JSON may hold and UTF-8 may not, is written as it was: escaped.
-            file.write(text.encode(errors="backslashreplace"))
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            beside.chmod(path.stat().st_mode & 0o7777)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _text(item: dict[str, Any], client: Client) -> str:

@@ -52,7 +52,7 @@ def line(text: str) -> str:
     """Text on one line, with everything escaped that is not plainly visible."""
     from kitaru.render import safe_text
 
-    return safe_text(text).replace("\n", "\\n").replace("\t", "\\t")
+    return style.showable(safe_text(text).replace("\n", "\\n").replace("\t", "\\t"))
 
 
 def block(text: str, *, indent: str = "") -> str:

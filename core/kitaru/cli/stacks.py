@@ -9,6 +9,7 @@ import click
 from kitaru import config
 from kitaru.cli import output
 from kitaru.cli.command import Answer, Group, listed
+from kitaru.cli.parameters import STACK
 
 if TYPE_CHECKING:
     from kitaru.models import StackInfo
@@ -76,7 +77,7 @@ def create(name: str, type_: str) -> Answer:
 
 
 @group.command("use")
-@click.argument("name")
+@click.argument("name", type=STACK)
 def use(name: str) -> Answer:
     """Make a stack the active one.
 
@@ -90,7 +91,7 @@ def use(name: str) -> Answer:
 
 
 @group.command("delete")
-@click.argument("name")
+@click.argument("name", type=STACK)
 def delete(name: str) -> Answer:
     """Remove a stack that is not the active one; executions that ran there stay.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 from kitaru.cli import charts
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console, OverflowMethod, RenderableType
 
 #: How statuses, those of calls too, are coloured wherever they stand.
 STATUSES = {
@@ -40,6 +40,12 @@ def is_terminal(stream: TextIO | None = None) -> bool:
         return stream.isatty()
     except ValueError:  # closed
         return False
+
+
+def showable(text: str) -> str:
+    """Text in the characters that standard output has, others as their codes."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def console(stream: TextIO | None = None) -> Console:
@@ -95,8 +101,9 @@ def table(
         padding=(0, _GAP, 0, 0),
         pad_edge=False,
     )
+    cut: OverflowMethod = "ellipsis" if showable("…") == "…" else "crop"
     for (heading, *_), width in zip(columns, shown, strict=False):
-        drawing.add_column(heading, no_wrap=True, overflow="ellipsis", width=width)
+        drawing.add_column(heading, no_wrap=True, overflow=cut, width=width)
     shown_bars = [""] * len(rows)
     if bars is not None and space >= _LEAST:
         shown_bars = charts.bars(bars, width=space)

@@ -14,6 +14,7 @@ from typing import Literal, overload
 
 from kitaru import clock, config, ids, launch
 from kitaru.client import filters, limits
+from kitaru.client.questions import Questions
 from kitaru.client.statistics import Statistics
 from kitaru.client.steering import Steering
 from kitaru.errors import KitaruNotFoundError, KitaruUsageError
@@ -47,7 +48,7 @@ LogSource = Literal["step", "runner"]
 _CRASH, _CRASH_REPORT_BYTES, _LAST_WORDS = "Fatal Python error", 64 * 1024, 600
 
 
-class Executions(Steering, Statistics):
+class Executions(Steering, Statistics, Questions):
     """The executions of a store; reached as `client.executions`."""
 
     def get(self, exec_id: str) -> Execution:

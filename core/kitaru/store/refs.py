@@ -62,6 +62,34 @@ def of_flow(flow: str) -> tuple[str, list[str]]:
     return f"flow_id = ? AND flow_name = ({name})", [flow, flow]
 
 
+def beginning_with(
+    conn: sqlite3.Connection, typed: str, *, limit: int
+) -> list[tuple[str, str, str]]:
+    """Executions (id, status, flow) whose id begins like this; of all of them the newest."""
+    select = "SELECT exec_id, status, flow_name FROM executions "
+    if ids.EXECUTION_PREFIX.startswith(typed):
+        rows = conn.execute(f"{select}ORDER BY created_at DESC LIMIT ?", (limit,))
+    else:
+        full = typed if typed.startswith(ids.EXECUTION_PREFIX) else ids.EXECUTION_PREFIX + typed
+        rows = conn.execute(
+            f"{select}WHERE exec_id >= ? AND exec_id < ? || '~' ORDER BY exec_id LIMIT ?",
+            (full, full, limit),
+        )
+    return [tuple(row) for row in rows.fetchall()]
+
+
+def calls_beginning_with(
+    conn: sqlite3.Connection, execution: int, typed: str, *, limit: int
+) -> list[tuple[str, str]]:
+    """Checkpoint calls (id, status) of an execution whose id begins like this, in their order."""
+    rows = conn.execute(
+        "SELECT call_id, status FROM calls WHERE execution = ? AND kind = 'checkpoint' "
+        "AND substr(call_id, 1, length(?)) = ? ORDER BY seq LIMIT ?",
+        (execution, typed, typed, limit),
+    )
+    return [tuple(row) for row in rows.fetchall()]
+
+
 def _latest(conn: sqlite3.Connection, which: str, *, ref: str) -> int:
     """The newest execution, of all or with this status or flow; a status's word is no flow."""
     condition, parameters = of_flow(which)

@@ -30,6 +30,10 @@ class Question:
     metadata: dict[str, Any]
 
 
+#: What `_model` reads of a question.
+_ASKED = "call_id, question, schema, waits.metadata, waits.created_at"
+
+
 def ask(conn: sqlite3.Connection, execution: int, question: Question) -> None:
     """Put a question; asking again after a restart keeps when it was first put."""
     conn.execute(
@@ -159,25 +163,33 @@ def pending_rows(
 ) -> list[tuple[int, PendingWait]]:
     """The pending questions, each with its place in the journal."""
     rows = conn.execute(
-        "SELECT seq, call_id, question, schema, metadata, created_at FROM waits "
+        f"SELECT seq, {_ASKED} FROM waits "  # noqa: S608
         "WHERE execution = ? AND status = 'pending' ORDER BY seq",
         (execution,),
     ).fetchall()
-    found = []
-    for row in rows:
-        wait_id = ids.qualified(exec_id, row["call_id"])
-        what = f"Wait {wait_id}"
-        found.append(
-            (
-                int(row["seq"]),
-                PendingWait(
-                    wait_id=wait_id,
-                    name=row["call_id"],
-                    question=row["question"],
-                    schema=values.load(row["schema"], what=what),
-                    metadata=values.load(row["metadata"], what=what),
-                    entered_waiting_at=clock.from_us(row["created_at"]),
-                ),
-            )
-        )
-    return found
+    return [(int(row["seq"]), _model(row, exec_id=exec_id)) for row in rows]
+
+
+@values.intact("A wait")
+def open_everywhere(conn: sqlite3.Connection, *, limit: int) -> list[PendingWait]:
+    """The pending questions of all executions, oldest first."""
+    rows = conn.execute(
+        f"SELECT executions.exec_id, {_ASKED} FROM executions CROSS JOIN waits ON execution = id "  # noqa: S608
+        "WHERE executions.status = 'waiting' AND waits.status = 'pending' "
+        "ORDER BY waits.created_at, waits.execution, seq LIMIT ?",
+        (limit,),
+    ).fetchall()
+    return [_model(row, exec_id=row["exec_id"]) for row in rows]
+
+
+def _model(row: sqlite3.Row, *, exec_id: str) -> PendingWait:
+    wait_id = ids.qualified(exec_id, row["call_id"])
+    what = f"Wait {wait_id}"
+    return PendingWait(
+        wait_id=wait_id,
+        name=row["call_id"],
+        question=row["question"],
+        schema=values.load(row["schema"], what=what),
+        metadata=values.load(row["metadata"], what=what),
+        entered_waiting_at=clock.from_us(row["created_at"]),
+    )
