@@ -72,7 +72,7 @@ def test_its_executions_are_answered_resumed_retried_and_replayed(
 
 def test_an_upgrade_that_fails_leaves_the_old_store(old: Path, monkeypatch: pytest.MonkeyPatch):
     before = support.dump(old)
-    monkeypatch.setattr(schema, "_V3", schema._V3 + "INSERT INTO nowhere VALUES (1);\n")
+    monkeypatch.setattr(schema, "_V4", schema._V4 + "INSERT INTO nowhere VALUES (1);\n")
     with pytest.raises(KitaruBackendError):
         open_store(config.find_home())
     assert support.dump(old) == before

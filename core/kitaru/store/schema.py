@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import sqlite_utils
 
 APPLICATION_ID = 0x4B495452  # "KITR"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _V1 = """
 CREATE TABLE executions (
@@ -175,6 +175,14 @@ CREATE TABLE idempotency_keys (
 ) WITHOUT ROWID;
 """
 
+#: Settings of the store's own.
+_V4 = """
+CREATE TABLE settings (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+
 
 def check(conn: sqlite3.Connection, path: Path) -> int:
     """The schema version of a file; refuses files that are not ours or newer than this program."""
@@ -249,6 +257,10 @@ def _migrate(conn: sqlite3.Connection) -> None:
     @migrations(name="v3")
     def v3(db: sqlite_utils.Database) -> None:
         _run(db, _V3)
+
+    @migrations(name="v4")
+    def v4(db: sqlite_utils.Database) -> None:
+        _run(db, _V4)
 
     migrations.apply(sqlite_utils.Database(conn, execute_plugins=False))
 
