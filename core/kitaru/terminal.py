@@ -118,12 +118,12 @@ class TerminalPrompt:
             data = answers.encode(value, wait=self._wait)
             answers.validate(data, self._request.schema, wait=self._wait)
         except KitaruWaitValidationError as exc:
-            self._say(f"Invalid input: {redaction.safe_text(str(exc))}\n")
+            self._say(f"Invalid input: {redaction.safe_message(str(exc))}\n")
             return None
         try:
             self._request.load(data, self._wait)
         except Exception as exc:  # a validator of the user's may raise anything
-            self._say(f"Refused by the flow's type: {redaction.safe_text(failures.text(exc))}\n")
+            self._say(f"Refused by the flow's type: {redaction.safe_message(failures.text(exc))}\n")
             return None
         return Typed(data)
 

@@ -202,6 +202,7 @@ def test_the_tree_has_every_command():
         "kitaru artifacts list",
         "kitaru artifacts get",
         *(f"kitaru stack {name}" for name in "list current create use delete".split()),
+        *(f"kitaru secrets {name}" for name in "set show list delete".split()),
         "kitaru mcp install",
         "kitaru worker",
         "kitaru status",
