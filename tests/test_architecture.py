@@ -52,6 +52,7 @@ LAYERS: dict[str, int] = {
     "effects": 3,
     "settings": 3,
     "secrets": 3,
+    "model_aliases": 3,
     # what user code calls inside a flow
     "definition": 4,
     "requests": 4,

@@ -203,6 +203,7 @@ def test_the_tree_has_every_command():
         "kitaru artifacts get",
         *(f"kitaru stack {name}" for name in "list current create use delete".split()),
         *(f"kitaru secrets {name}" for name in "set show list delete".split()),
+        *(f"kitaru model {name}" for name in "register list default delete".split()),
         "kitaru mcp install",
         "kitaru worker",
         "kitaru status",
