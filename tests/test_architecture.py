@@ -53,6 +53,8 @@ LAYERS: dict[str, int] = {
     "settings": 3,
     "secrets": 3,
     "model_aliases": 3,
+    "log_backends": 3,
+    "log_store": 3,
     # what user code calls inside a flow
     "definition": 4,
     "requests": 4,

@@ -204,6 +204,7 @@ def test_the_tree_has_every_command():
         *(f"kitaru stack {name}" for name in "list current create use delete".split()),
         *(f"kitaru secrets {name}" for name in "set show list delete".split()),
         *(f"kitaru model {name}" for name in "register list default delete".split()),
+        *(f"kitaru log-store {name}" for name in "show set reset push".split()),
         "kitaru mcp install",
         "kitaru worker",
         "kitaru status",

@@ -15,7 +15,17 @@ from collections.abc import Sequence
 
 import click
 
-from kitaru.cli import artifacts, executions, mcp, model, project, secrets, stacks, worker
+from kitaru.cli import (
+    artifacts,
+    executions,
+    log_store,
+    mcp,
+    model,
+    project,
+    secrets,
+    stacks,
+    worker,
+)
 from kitaru.cli.command import INTERRUPTED, Group, path_of, report
 from kitaru.version import VERSION
 
@@ -38,6 +48,7 @@ kitaru.add_command(artifacts.group)
 kitaru.add_command(stacks.group)
 kitaru.add_command(secrets.group)
 kitaru.add_command(model.group)
+kitaru.add_command(log_store.group)
 kitaru.add_command(worker.worker)
 kitaru.add_command(mcp.group)
 kitaru.add_command(project.status)
