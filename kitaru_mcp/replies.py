@@ -66,7 +66,7 @@ def refusal_text(error: errors.KitaruError, *, desk: Desk) -> str:
 
     code = next((code for cls, code in _CODES if isinstance(error, cls)), "internal")
     text = _COMMAND.sub(_tool_for, desk.presentable(" ".join(str(error).split())))
-    return _short(code, render.safe_text(text))
+    return _short(code, render.safe_message(text))
 
 
 def _tool_for(command: re.Match[str]) -> str:

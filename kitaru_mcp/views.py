@@ -164,7 +164,7 @@ def _note(execution: Execution) -> str:
         text = f"asks {execution.pending_wait.name}"
     else:
         return ""
-    return " ".join(render.safe_text(text[:_MESSAGE]).split())
+    return " ".join(render.safe_text(text)[:_MESSAGE].split())
 
 
 def _failure(failure: FailureInfo | None) -> dict[str, Any] | None:
@@ -253,6 +253,7 @@ def _value(value: Any) -> Any:
 
 
 def _clip(text: str, most: int) -> str:
+    text = render.safe_text(text)  # first: a cut would leave a part of a registered value
     return text if len(text) <= most else f"{text[:most]}… [{len(text) - most} more characters]"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from kitaru import clock
+from kitaru import clock, config, masks, vault
 from kitaru.heart import heart
 from tests.support import TurnedClock, check_rollup, forget, until
 
@@ -32,6 +32,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield path
     forget(path)
     check_rollup(path)
+    (path / vault.FILE).unlink(missing_ok=True)
+    masks.watch(config.find_home(path))  # later tests show what was a secret here
 
 
 @pytest.fixture

@@ -35,6 +35,8 @@ LAYERS: dict[str, int] = {
     "config": 1,
     "host": 1,
     "locks": 1,
+    "vault": 1,
+    "masks": 1,
     "limits": 1,
     "statistics": 1,
     # the one SQLite file
@@ -50,6 +52,10 @@ LAYERS: dict[str, int] = {
     "asking": 3,
     "effects": 3,
     "settings": 3,
+    "secrets": 3,
+    "model_aliases": 3,
+    "log_backends": 3,
+    "log_store": 3,
     # what user code calls inside a flow
     "definition": 4,
     "requests": 4,

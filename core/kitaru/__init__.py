@@ -50,6 +50,14 @@ _PUBLIC = {
         "PendingWait",
         "StackInfo",
     ),
+    "secrets": (
+        "Secret",
+        "SecretSummary",
+        "create_secret",
+        "delete_secret",
+        "get_secret",
+        "list_secrets",
+    ),
     "settings": ("configure",),
     "stacks": (
         "create_stack",
@@ -114,6 +122,12 @@ if TYPE_CHECKING:
     from kitaru.models import LogEntry as LogEntry
     from kitaru.models import PendingWait as PendingWait
     from kitaru.models import StackInfo as StackInfo
+    from kitaru.secrets import Secret as Secret
+    from kitaru.secrets import SecretSummary as SecretSummary
+    from kitaru.secrets import create_secret as create_secret
+    from kitaru.secrets import delete_secret as delete_secret
+    from kitaru.secrets import get_secret as get_secret
+    from kitaru.secrets import list_secrets as list_secrets
     from kitaru.settings import configure as configure
     from kitaru.stacks import create_stack as create_stack
     from kitaru.stacks import current_stack as current_stack

@@ -43,7 +43,7 @@ def answer(
             data = answers.encode(value, wait=wait)
             answers.validate(data, schema, wait=wait)
         except KitaruWaitValidationError as exc:
-            note = f"Invalid input: {redaction.safe_text(str(exc))}\n"
+            note = f"Invalid input: {redaction.safe_message(str(exc))}\n"
             continue
         reason = refusal(data)
         if reason is None:

@@ -58,6 +58,12 @@ WORKER_LOOK_SECONDS = 1.0
 #: and at most; doubled from one time to the next.
 WORKER_PAUSE_SECONDS = 1.0
 WORKER_PAUSE_MAX_SECONDS = 300.0
+#: What goes to a log store at a time at most, how long its backend may take for each step of an
+#: answer, and how long a worker that ends waits for the batch that is under way.
+LOG_STORE_LINES = 500
+LOG_STORE_BYTES = 1_000_000
+LOG_STORE_TIMEOUT_SECONDS = 10.0
+LOG_STORE_LEAVE_SECONDS = 1.0
 #: Checkpoints of one execution that run at the same time.
 MAX_WORKERS = 16
 #: First pause before a checkpoint is tried again, its growth and its ceiling, in seconds.

@@ -36,6 +36,11 @@ def new_runner_id() -> str:
     return "rn-" + _source()
 
 
+def new_vault_id() -> str:
+    """A fresh id for the secrets of one home, whose entries in a keyring it sets apart."""
+    return _source()
+
+
 def flow_id(module: str, name: str) -> str:
     """The stable id of a flow: the same module and name always give the same id."""
     return FLOW_PREFIX + hashlib.blake2b(f"{module}:{name}".encode(), digest_size=6).hexdigest()

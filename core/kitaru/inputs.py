@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kitaru import codec, config, redaction
-from kitaru.errors import KitaruSerializationError, KitaruUsageError
+from kitaru.errors import KitaruBackendError, KitaruSerializationError, KitaruUsageError
 
 #: Characters of one argument in a message.
 _SHOWN = 80
@@ -214,7 +214,16 @@ def shown(arguments: Mapping[str, Any]) -> str:
 def _shown(key: str, value: Any) -> str:
     if redaction.is_secret(key, value):
         return redaction.MASK
-    if type(value) in (str, bytes):
+    try:
+        return _text(key, value)
+    except KitaruBackendError:  # a keyring that is away stops no flow
+        return redaction.MASK
+
+
+def _text(key: str, value: Any) -> str:
+    if type(value) is str:
+        return repr(redaction.masked(value)[:_SHOWN])[:_SHOWN]
+    if type(value) is bytes:
         return repr(value[:_SHOWN])[:_SHOWN]
     if value is None or type(value) in (bool, float):
         return repr(value)

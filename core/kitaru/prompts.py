@@ -103,7 +103,7 @@ def dialogue(schema: dict[str, Any] | None) -> Dialogue:
 
 def visible(text: str) -> str:
     """Text on one line, with everything escaped that a terminal would obey or hide."""
-    return redaction.safe_text(text).replace("\n", "\\n").replace("\t", "\\t")
+    return redaction.safe_message(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def _field(

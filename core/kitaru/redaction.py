@@ -1,14 +1,19 @@
 """What may be shown of data and text of user code's: secrets masked, control characters escaped.
 
-Recorded values themselves are never changed; this is for answers, messages and logs.
+A secret is what lies under a key that looks like one's, and, wherever it stands in text, the value
+of a registered secret (see `masks`). Recorded values themselves are never changed; this is for
+answers, messages and logs.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
+
+from kitaru.errors import KitaruError
 
 MASK = "[redacted]"
 
@@ -25,6 +30,15 @@ _KEPT_CONTROLS = "\n\t"
 #: Controls, bidi controls and zero-width characters change what a reader sees without showing
 #: themselves; lone surrogates and private characters show nothing that all readers share.
 _HIDDEN = ("Cc", "Cf", "Cs", "Co")
+
+#: Replaces the values of registered secrets in a text; `None` while there are none.
+_mask: Callable[[str], str] | None = None
+
+
+def mask_with(mask: Callable[[str], str] | None) -> None:
+    """Install what replaces registered values in text; it may refuse where it cannot know them."""
+    global _mask
+    _mask = mask
 
 
 def shown(data: dict[str, Any]) -> dict[str, Any]:
@@ -68,7 +82,35 @@ def _read_key(key: str) -> tuple[bool, bool]:
 
 
 def safe_text(text: str) -> str:
-    """Text with control, bidi and zero-width characters escaped; newlines and tabs stay."""
+    """Text as it may be shown: registered values masked, characters that hide escaped.
+
+    Newlines and tabs stay.
+
+    Raises:
+        KitaruBackendError: registered values cannot be read, so nothing can be shown.
+    """
+    return escaped(masked(text))
+
+
+def masked(text: str) -> str:
+    """Text without the values of registered secrets; before anything is cut off from it.
+
+    Raises:
+        KitaruBackendError: registered values cannot be read.
+    """
+    return text if _mask is None else _mask(text)
+
+
+def safe_message(text: str) -> str:
+    """An error's text as it may be shown; where nothing can be, why not."""
+    try:
+        return safe_text(text)
+    except KitaruError as exc:
+        return escaped(str(exc))
+
+
+def escaped(text: str) -> str:
+    """Text with control, bidi and zero-width characters escaped, and nothing masked."""
     return text if text.isascii() and text.isprintable() else text.translate(_characters)
 
 

@@ -14,7 +14,7 @@ from kitaru import clock, codec
 from kitaru import statistics as spec
 from kitaru.client import KitaruClient, views
 from kitaru.models import ArtifactRef, ArtifactView, Execution, LogEntry
-from kitaru.redaction import is_secret, safe_text, shown, shown_value
+from kitaru.redaction import is_secret, safe_message, safe_text, shown, shown_value
 
 __all__ = [
     "age",
@@ -24,6 +24,7 @@ __all__ = [
     "full",
     "log_entry",
     "log_line",
+    "safe_message",
     "safe_text",
     "shown",
     "shown_value",

@@ -140,7 +140,7 @@ class TerminalPrompt:
         try:
             self._request.load(data, self._wait)
         except Exception as exc:  # a validator of the user's may raise anything
-            return f"Refused by the flow's type: {redaction.safe_text(failures.text(exc))}"
+            return f"Refused by the flow's type: {redaction.safe_message(failures.text(exc))}"
         return None
 
     def _show(self) -> None:

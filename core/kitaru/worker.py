@@ -4,7 +4,8 @@ It takes up what could go on and nobody drives: answered questions, sleeps that 
 whose children have ended, executions whose drivers have died. Each gets a runner process of its
 own, which outlives the worker. It looks when the store has changed, when a sleep ends, and once a
 second for dead drivers. What cannot be taken up, or dies again and again, is left alone for ever
-longer times; that is kept in memory only. Any number of workers may serve a store.
+longer times; that is kept in memory only. While it is resident, it sends copies of log lines to the
+log store, if one is set. Any number of workers may serve a store.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from kitaru import clock, config
+from kitaru import clock, config, log_store
 from kitaru.client import KitaruClient
 from kitaru.errors import KitaruError, KitaruRuntimeError, KitaruStateError, KitaruUsageError
 from kitaru.store import due, executions, open_store
@@ -59,7 +60,14 @@ def serve(
     """
     if type(limit) is not int or limit < 1:
         raise KitaruUsageError(f"limit is {limit!r}; it must be at least 1.")
-    return _Worker(client, limit).serve(once=once, stop=stop or threading.Event())
+    served = _Worker(client, limit).serve(once=once, stop=stop or threading.Event())
+    return served if once else _with_logs(served, client)
+
+
+def _with_logs(served: Iterator[Event], client: KitaruClient) -> Iterator[Event]:
+    """The same, while copies of log lines are sent as they come."""
+    with log_store.following(open_store(client.home)):
+        yield from served
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""What lies under a secret's key is in no reply, resource, prompt, error or line of stderr."""
+"""Secrets are in no reply, resource, prompt, error or line of stderr.
+
+One lies under a secret's key, the other is registered and stands in text of any kind.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,13 @@ from typing import Any
 
 import pytest
 
+import kitaru
 from kitaru.redaction import MASK
 from tests.mcp import serving
 from tests.mcp.serving import Bare, Place, bare
 
 SECRET = "canary-5f1e9b"
+REGISTERED = "registered 7c2d's"
 FLOW = "secretive.py:secretive"
 SOURCE = Path(serving.__file__).with_name("secretive.py")
 
@@ -46,6 +51,7 @@ class Told:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     place = Place.under(tmp_path_factory.mktemp("secrets"))
     shutil.copy(SOURCE, place.project)
+    kitaru.create_secret("canary", {"VALUE": REGISTERED}, home=place.home)
     return place
 
 
@@ -85,7 +91,9 @@ def silent(told: Told) -> None:
     lines, told.server.lines = told.server.lines, []
     assert lines
     for line in lines:
-        assert SECRET not in json.dumps(line), json.dumps(line)[:3000]
+        for text in (json.dumps(line), str(line)):
+            assert SECRET not in text, text[:3000]
+            assert REGISTERED not in text, text[:3000]
 
 
 def test_nothing_is_told_while_flows_run_and_are_answered(told: Told) -> None:
@@ -145,6 +153,9 @@ def test_no_resource_prompt_or_completion_tells(told: Told) -> None:
         ("kitaru_executions_input", {"wait": "api_key", "value": {"secret": SECRET}}),
         ("kitaru_executions_input", {"wait": "api_key", "value": [SECRET]}),
         ("kitaru_executions_input", {"wait": "no", "value": SECRET}),
+        ("kitaru_executions_input", {"wait": "private_key", "value": REGISTERED}),
+        ("kitaru_executions_input", {"wait": REGISTERED, "value": 1}),
+        ("kitaru_executions_get", {"exec_id": REGISTERED}),
     ],
 )
 def test_no_refusal_tells(told: Told, tool: str, arguments: dict[str, Any]) -> None:
@@ -177,3 +188,4 @@ def test_no_replay_or_retry_tells(told: Told) -> None:
 def test_standard_error_tells_nothing(told: Told, place: Place) -> None:
     for path in (place.project / "stderr.txt", *place.home.glob("runners/*")):
         assert SECRET not in path.read_text()
+        assert REGISTERED not in path.read_text()

@@ -16,7 +16,18 @@ from collections.abc import Sequence
 
 import click
 
-from kitaru.cli import artifacts, completion, executions, mcp, project, stacks, worker
+from kitaru.cli import (
+    artifacts,
+    completion,
+    executions,
+    log_store,
+    mcp,
+    model,
+    project,
+    secrets,
+    stacks,
+    worker,
+)
 from kitaru.cli.command import INTERRUPTED, Group, path_of, report
 from kitaru.version import VERSION
 
@@ -37,6 +48,9 @@ def kitaru() -> None:
 kitaru.add_command(executions.group)
 kitaru.add_command(artifacts.group)
 kitaru.add_command(stacks.group)
+kitaru.add_command(secrets.group)
+kitaru.add_command(model.group)
+kitaru.add_command(log_store.group)
 kitaru.add_command(worker.worker)
 kitaru.add_command(mcp.group)
 kitaru.add_command(project.status)
@@ -88,7 +102,9 @@ def _refuse_undecodable(args: list[str]) -> None:
         try:
             arg.encode()
         except UnicodeEncodeError:
-            raise click.UsageError(f"Argument {number} is not UTF-8 text: {arg!a}.") from None
+            name, assigns, _ = arg.partition("=")  # what is assigned may be a secret
+            told = f"{name}=…" if assigns else arg
+            raise click.UsageError(f"Argument {number} is not UTF-8 text: {told!a}.") from None
 
 
 def _report_usage(exc: click.ClickException, args: list[str]) -> None:

@@ -122,9 +122,9 @@ def path_of(ctx: click.Context) -> str:
 
 def report(error_type: str, message: str, *, command: str, output: str) -> None:
     """Say on standard error what went wrong."""
-    from kitaru.render import safe_text
+    from kitaru.render import safe_message
 
-    message = safe_text(message)
+    message = safe_message(message)
     if output == "json":
         error = {"type": error_type, "message": message}
         say(_document({"command": command, "error": error}), err=True)

@@ -121,7 +121,7 @@ class _Sitting:
         try:
             found = self.client.executions.resume(exec_id)
         except KitaruError as exc:  # the other questions can still be answered
-            _say(f"Error: {render.safe_text(str(exc))}\n")
+            _say(f"Error: {render.safe_message(str(exc))}\n")
             return
         _say(f"{views.outcome('Resumed execution', found)}\n")
         self.done[-1].status, self.done[-1].continues_by_itself = str(found.status), True

@@ -30,8 +30,12 @@ def status() -> Answer:
     home = config.find_home()
     item = facts(home)
     item["executions"], error = None, None
+    item |= {"log_store_status": "not set", "log_store_warning": None}
     if item["exists"]:
+        from kitaru.log_store import standing
+
         try:
+            item |= standing(home)
             counts = open_client().executions.status_counts()
             item["executions"] = {each.value: counts.get(each, 0) for each in ExecutionStatus}
         except KitaruError as exc:  # reported after what can be said all the same
@@ -55,6 +59,10 @@ def _status_text(item: dict[str, Any]) -> str:
         ("SQLite version", item["sqlite_version"]),
         ("Executions", shown),
     ]
+    if item["log_store_status"] != "not set":
+        pairs.append(("Log store", item["log_store_status"]))
+    if item["log_store_warning"] is not None:
+        pairs.append(("Log store warning", item["log_store_warning"]))
     if item["sqlite_note"] is not None:
         pairs.append(("Note", item["sqlite_note"]))
     return output.fields("Kitaru status", pairs)

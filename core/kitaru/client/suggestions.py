@@ -15,7 +15,7 @@ from kitaru.client.artifacts import Artifacts
 from kitaru.errors import KitaruNotFoundError, KitaruStateError
 from kitaru.models import ExecutionStatus
 from kitaru.redaction import safe_text
-from kitaru.store import Store, Transaction, executions, refs, stacks, waits
+from kitaru.store import Store, Transaction, executions, listing, refs, stacks, waits
 from kitaru.store.executions import Row
 
 #: How many are suggested at most.
@@ -67,7 +67,7 @@ class Suggestions:
     def flows(self, typed: str) -> list[Suggestion]:
         """Names of flows that have executions."""
         with self._reading() as conn:
-            names = [] if conn is None else executions.flow_names(conn, limit=config.MAX_PAGE)
+            names = [] if conn is None else listing.flow_names(conn, limit=config.MAX_PAGE)
         return _fitting(map(Suggestion, names), typed)
 
     def stacks(self, typed: str) -> list[Suggestion]:

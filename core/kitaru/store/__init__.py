@@ -12,7 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Collection
 
-from kitaru import config
+from kitaru import config, masks
 from kitaru.store import (
     artifacts,
     due,
@@ -23,6 +23,7 @@ from kitaru.store import (
     leases,
     logs,
     refs,
+    settings,
     stacks,
     waits,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "logs",
     "open_store",
     "refs",
+    "settings",
     "sqlite_version",
     "stacks",
     "waits",
@@ -72,6 +74,7 @@ _opening = threading.Lock()
 
 def open_store(home: config.Home) -> Store:
     """The process's one open store of a home."""
+    masks.watch(home)  # what is read from the store may be shown
     key = str(home.database.resolve())
     with _opening:
         store = _stores.get(key)

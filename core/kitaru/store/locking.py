@@ -7,35 +7,10 @@ neither happens. The lock is advisory: foreign programs that write the database 
 from __future__ import annotations
 
 import os
-import sys
 import threading
 
+from kitaru import locks
 from kitaru.errors import KitaruBackendError
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(fd: int) -> None:
-        while True:
-            try:
-                os.lseek(fd, 0, os.SEEK_SET)
-                msvcrt.locking(fd, msvcrt.LK_LOCK, 1)
-                return
-            except OSError:  # LK_LOCK gives up after ten seconds; writers wait their turn
-                continue
-
-    def _unlock(fd: int) -> None:
-        os.lseek(fd, 0, os.SEEK_SET)
-        msvcrt.locking(fd, msvcrt.LK_UNLCK, 1)
-
-else:
-    import fcntl
-
-    def _lock(fd: int) -> None:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-
-    def _unlock(fd: int) -> None:
-        fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 class WriteLock:
@@ -58,7 +33,7 @@ class WriteLock:
                     f"The store of {self._path} was closed here while it was in use. Nothing was "
                     "written; use a new KitaruClient."
                 )
-            _lock(self._fd)
+            locks.lock(self._fd)
             self._owner = threading.get_ident()
         except BaseException:
             self._unlock()  # Ctrl-C may come when the lock is just taken
@@ -71,7 +46,7 @@ class WriteLock:
         self._owner = 0
         try:
             if not self._is_closed:
-                _unlock(self._fd)
+                locks.unlock(self._fd)
         finally:
             self._threads.release()
 

@@ -49,11 +49,29 @@ class LogRecord:
     lineno: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class StoredLine:
+    """A line with its place among all lines of the store, and whose it is."""
+
+    id: int
+    exec_id: str
+    flow_name: str
+    call_id: str | None
+    attempt: int | None
+    entry: LogEntry
+
+
+#: The setting that says how far the lines have been copied elsewhere, by their ids.
+COPIED = "log_store_sent"
+
+
 def add(conn: sqlite3.Connection, execution: int, records: Iterable[LogRecord]) -> None:
-    """Append lines."""
+    """Append lines; their ids grow, also where the newest lines were copied and then deleted."""
     conn.executemany(
-        "INSERT INTO logs (execution, call_id, attempt, at, level, source, message, module, "
-        "filename, lineno) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO logs (id, execution, call_id, attempt, at, level, source, message, module, "
+        "filename, lineno) VALUES (1 + max(ifnull((SELECT max(id) FROM logs), 0), ifnull("
+        "(SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'log_store_sent'), 0)), "
+        "?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 execution,
@@ -138,6 +156,37 @@ def read_after(
     where, parameters = _conditions(execution, which)
     rows = conn.execute(f"{_SELECT}{where} AND id > ? ORDER BY id", (*parameters, after)).fetchall()
     return [_entry(row) for row in rows], rows[-1]["id"] if rows else after
+
+
+def stored_after(conn: sqlite3.Connection, after: int, *, limit: int) -> list[StoredLine]:
+    """Lines of all executions behind a place, in the order they were stored."""
+    rows = conn.execute(
+        "SELECT logs.id, exec_id, flow_name, call_id, attempt, at, level, source, message, module, "
+        "filename, lineno FROM logs CROSS JOIN executions ON executions.id = logs.execution "
+        "WHERE logs.id > ? ORDER BY logs.id LIMIT ?",
+        (after, limit),
+    ).fetchall()
+    return [
+        StoredLine(
+            row["id"],
+            row["exec_id"],
+            row["flow_name"],
+            row["call_id"],
+            row["attempt"],
+            _entry(row),
+        )
+        for row in rows
+    ]
+
+
+def last_id(conn: sqlite3.Connection) -> int:
+    """The place of the newest line; 0 where there is none."""
+    return int(conn.execute("SELECT ifnull(max(id), 0) FROM logs").fetchone()[0])
+
+
+def count_after(conn: sqlite3.Connection, after: int) -> int:
+    """How many lines are behind a place."""
+    return int(conn.execute("SELECT count(*) FROM logs WHERE id > ?", (after,)).fetchone()[0])
 
 
 _SELECT = (

@@ -176,9 +176,14 @@ CREATE TABLE idempotency_keys (
 ) WITHOUT ROWID;
 """
 
-#: What statistics and listings are read from: how many executions there are of each kind and day,
-#: kept by whatever changes one, metadata value by value, and indexes by two filters at once.
+#: Settings of the store's own; and what statistics and listings are read from: how many executions
+#: there are of each kind and day, kept by whatever changes one, metadata value by value, and
+#: indexes by two filters at once.
 _V4 = """
+CREATE TABLE settings (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE execution_rollup (
     flow_id TEXT NOT NULL,
     flow_name TEXT NOT NULL,
