@@ -7,6 +7,7 @@ JSON has: `one(…)` for an item, `listed(…)` for a list, `events(…)` for on
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import json
 import types
@@ -16,6 +17,9 @@ from enum import Enum
 from typing import Any
 
 from kitaru import models, render
+from kitaru.log_store import LogStore, Pushed
+from kitaru.model_aliases import ModelAlias
+from kitaru.secrets import SecretSummary
 from kitaru.statistics import ExecutionStatistics
 from kitaru.worker import Event
 from tests.support import ROOT
@@ -79,7 +83,7 @@ def of_type(hint: Any) -> Schema:
         return words(*arguments)
     if origin in (tuple, list):
         return array(of_type(arguments[0]))
-    if origin is dict:
+    if origin in (dict, collections.abc.Mapping):
         values = of_type(arguments[1])
         return {"type": "object", **({"additionalProperties": values} if values else {})}
     assert hint is Any, f"{hint} has no JSON Schema yet; give it one in of_type"
@@ -143,10 +147,21 @@ DEFINITIONS: dict[str, Schema] = {
             models.FailureInfo,
             models.PendingWait,
             models.StackInfo,
+            ModelAlias,
         )
     },
 }
 STACK = ref("StackInfo")
+MODEL = ref("ModelAlias")
+SECRET = of_model(SecretSummary, location=TEXT)
+LOG_STORE = one(
+    {
+        "oneOf": [
+            record(configured={"const": False}),
+            of_model(LogStore, configured={"const": True}),
+        ]
+    }
+)
 _VERSIONS = dict.fromkeys(("sdk_version", "python_version", "sqlite_version"), TEXT)
 _SETTINGS = ("home", "durability", "allow_network_home", "stack", "cache", "retries")
 
@@ -188,6 +203,10 @@ COMMANDS: dict[str, Schema] = {
         )
     ),
     "init": one(record(project=TEXT, home=TEXT, created=FLAG, in_use=FLAG)),
+    "log-store.push": one(of_model(Pushed)),
+    "log-store.reset": one(record(was_set=FLAG)),
+    "log-store.set": LOG_STORE,
+    "log-store.show": LOG_STORE,
     "mcp.install": one(
         record(
             client=TEXT,
@@ -197,6 +216,21 @@ COMMANDS: dict[str, Schema] = {
             action=words("added", "replaced", "unchanged", "shown"),
             command=array(TEXT),
             snippet=TEXT,
+        )
+    ),
+    "model.default": one(MODEL),
+    "model.delete": one(record(alias=TEXT, deleted=FLAG)),
+    "model.list": listed(MODEL),
+    "model.register": one(MODEL),
+    "secrets.delete": one(record(name=TEXT, deleted=FLAG)),
+    "secrets.list": listed(SECRET),
+    "secrets.set": one(of_model(SecretSummary, location=TEXT, unmasked_keys=array(TEXT))),
+    "secrets.show": one(
+        record(
+            ("values",),
+            **SECRET["properties"],
+            lengths={"type": "object", "additionalProperties": NUMBER},
+            values={"type": "object", "additionalProperties": TEXT},
         )
     ),
     "stack.create": one(STACK),
@@ -215,6 +249,8 @@ COMMANDS: dict[str, Schema] = {
             durability=words("full", "normal"),
             sqlite_note=maybe(TEXT),
             executions=maybe(record(**{each.value: NUMBER for each in models.ExecutionStatus})),
+            log_store_status=TEXT,
+            log_store_warning=maybe(TEXT),
         )
     ),
     "worker": events(of_model(Event)),

@@ -89,7 +89,11 @@ def test_its_help_fits_the_terminal(path: str, cli: Cli, monkeypatch: pytest.Mon
     assert max(map(len, shown.splitlines())) <= WIDTH
 
 
-@pytest.mark.parametrize("path", TREE)
+#: Its options may have any name.
+TAKES_ANY = {"kitaru secrets set"}
+
+
+@pytest.mark.parametrize("path", sorted(TREE.keys() - TAKES_ANY))
 def test_an_unknown_option_is_told_with_the_nearest(path: str, cli: Cli):
     result = cli(*path.split()[1:], "--helpp")
     assert (result.code, result.out) == (2, "")

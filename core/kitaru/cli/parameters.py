@@ -85,6 +85,8 @@ ARGUMENTS = {
     "exec_ids": "Executions: ids, unique prefixes, latest, latest:STATUS or latest:FLOW.",
     "artifact_id": "An artifact's id, as `kitaru artifacts list` shows it.",
     "target": "The flow: module:flow or path/to/file.py:flow.",
+    "alias": "A short name for a model.",
+    "backend": "jsonl, a file, or otlp, a collector.",
     "name": "Its name.",
     "path": "The file or folder.",
     "shell": "Which shell.",
