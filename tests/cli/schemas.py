@@ -2,7 +2,9 @@
 
 The shapes come from the frozen models wherever there is one; what is put together by hand in a
 command is written out in `COMMANDS`. A new command gets one entry there, under the name that its
-JSON has: `one(…)` for an item, `listed(…)` for a list, `events(…)` for one object per line.
+JSON has: `one(…)` for an item, `listed(…)` for a list, `either(…)` where an option decides which.
+A command that prints one object per line has that object there, and stands in `EVENTS` unless the
+object has a `command` of its own.
 """
 
 from __future__ import annotations
@@ -108,9 +110,9 @@ def listed(item: Schema, **more: Schema) -> Schema:
     return record(items=array(item), count=NUMBER, **more)
 
 
-def events(*lines: Schema) -> Schema:
-    """One line of a command that prints an object per line, in one of these forms."""
-    return lines[0] if len(lines) == 1 else {"oneOf": [*lines]}
+def either(*forms: Schema) -> Schema:
+    """One of several documents, as its options decide."""
+    return {"oneOf": [*forms]}
 
 
 STATUS = ref("ExecutionStatus")
@@ -175,20 +177,18 @@ COMMANDS: dict[str, Schema] = {
     ),
     "executions.cancel": one(SUMMARY),
     "executions.get": one(ref("Execution")),
-    "executions.input": {
-        "oneOf": [
-            record(("continues_by_itself",), item=SUMMARY, continues_by_itself=FLAG),
-            listed(
-                record(
-                    exec_id=TEXT,
-                    wait=TEXT,
-                    action=words("answered", "aborted", "skipped", "closed"),
-                    status={"enum": [*models.ExecutionStatus, "deleted"]},
-                    continues_by_itself=FLAG,
-                )
-            ),
-        ]
-    },
+    "executions.input": either(
+        record(("continues_by_itself",), item=SUMMARY, continues_by_itself=FLAG),
+        listed(
+            record(
+                exec_id=TEXT,
+                wait=TEXT,
+                action=words("answered", "aborted", "skipped", "closed"),
+                status=words(*models.ExecutionStatus, "deleted"),
+                continues_by_itself=FLAG,
+            )
+        ),
+    ),
     "executions.list": listed(SUMMARY, next_cursor=maybe(TEXT)),
     "executions.logs": listed(ref("LogEntry")),
     "executions.replay": one(SUMMARY, repeated=FLAG),
@@ -253,9 +253,9 @@ COMMANDS: dict[str, Schema] = {
             log_store_warning=maybe(TEXT),
         )
     ),
-    "worker": events(of_model(Event)),
+    "worker": of_model(Event),
 }
-#: Commands that print one object per line.
+#: Commands that print one object per line, without their name in it.
 EVENTS = {"worker"}
 
 

@@ -155,6 +155,9 @@ def test_a_real_bash_completes_after_the_script_was_installed(
     cli.good("completion", "bash", "--install")
     assert in_bash(tmp_path, ["kitaru", "executions", "get", waiting[:8]]) == [waiting]
     assert in_bash(tmp_path, ["kitaru", "executions", "res"]) == ["resume"]
+    kitaru.flow(lambda: 1, name="two words").run().wait()
+    flows = in_bash(tmp_path, ["kitaru", "executions", "list", "--flow", "two"])
+    assert flows == ["'two", "words'"]
 
 
 @pytest.mark.parametrize(

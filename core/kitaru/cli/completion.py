@@ -34,13 +34,13 @@ def completion(*, shell: str, install: bool) -> Answer:
       kitaru completion bash --install
       kitaru completion fish
     """
-    script = _BEFORE.get(shell, "") + _script(shell)
+    script = _script(shell)
     if not install:
         return Answer(
             json=lambda: {"item": {"shell": shell, "script": script}}, text=lambda: script
         )
     path = _place(shell)
-    changed = _install(path, script, is_own=shell == "fish")
+    changed = _install(path, _BEFORE.get(shell, "") + script, is_own=shell == "fish")
     item = {"shell": shell, "file": str(path), "changed": changed}
     return Answer(json=lambda: {"item": item}, text=lambda: _told(item))
 

@@ -85,7 +85,7 @@ class _Sitting:
 
     def _answer(self, wait: PendingWait) -> bool:
         dialogue = asking.answer(wait.schema, wait=wait.wait_id)
-        text = next(dialogue)
+        text = f"Type {prompts.ABORT} to abort instead.\n{next(dialogue)}"
         while True:
             line = self._line(text, wait)
             if line.strip() == prompts.ABORT:

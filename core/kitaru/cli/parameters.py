@@ -6,6 +6,8 @@ store and never fails: where nothing can be found, nothing is suggested.
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -44,7 +46,13 @@ class Suggested(click.types.StringParamType):
             found = self._suggest(open_client().suggestions, exec_id, incomplete)
         except Exception:  # whatever it is: a shell in the middle of a line has no place for it
             return []
-        return [CompletionItem(each.value, help=each.about or None) for each in found]
+        return [CompletionItem(_word(each.value), help=each.about or None) for each in found]
+
+
+def _word(value: str) -> str:
+    """A value as it is put on the line: bash, unlike other shells, does not quote it."""
+    is_bash = os.environ.get("_KITARU_COMPLETE", "").startswith("bash")
+    return shlex.quote(value) if is_bash and len(value.split()) > 1 else value
 
 
 class FlowTarget(click.types.StringParamType):
