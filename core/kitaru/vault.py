@@ -197,13 +197,22 @@ def changing(home: Path) -> Iterator[Vault]:
 
 
 def _system_keyring() -> Any:
-    """The system's keyring, where a real one is installed and there."""
+    """The system's keyring, where a real one is installed and there.
+
+    Raises:
+        KitaruBackendError: one is installed and does not start.
+    """
     try:
         keyring = importlib.import_module("keyring")  # an extra of the package's
-    except ImportError:
-        return None
-    found = keyring.get_keyring()
-    is_real = found.priority > 0 and type(found).__module__ not in _NO_KEYRINGS
+        found = keyring.get_keyring()
+        is_real = found.priority > 0 and type(found).__module__ not in _NO_KEYRINGS
+    except Exception as exc:  # a keyring's backend is foreign code
+        if isinstance(exc, ModuleNotFoundError) and exc.name == "keyring":
+            return None
+        raise KitaruBackendError(
+            f"The system's keyring does not start: {type(exc).__name__}: {exc}. Mend its settings, "
+            "or turn it off with PYTHON_KEYRING_BACKEND=keyring.backends.null.Keyring."
+        ) from None
     return found if is_real else None
 
 

@@ -16,11 +16,6 @@ from tests.terminals import Terminal
 VALUE = "canary-5f1e9b/07"
 
 
-@pytest.fixture(autouse=True)
-def no_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "keyring", None)
-
-
 @pytest.fixture
 def stdin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Gives commands their standard input."""
@@ -89,6 +84,7 @@ def test_a_value_comes_from_standard_input(cli, stdin):
         (["a", "--K=-", "--L=-"], "give --KEY=- once"),
         (["a", "--K"], "there is none. Give --K=-"),
         (["a", f"--K={VALUE}", "-o"], "'-o' requires an argument"),
+        (["a", "-o", f"--K={VALUE}"], "'-o' requires an argument"),
         (["a", f"--K={VALUE}\udcff"], "not UTF-8"),
         (["a", "--K=-"], "is not UTF-8"),
     ],

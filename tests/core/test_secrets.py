@@ -65,11 +65,6 @@ def install(monkeypatch: pytest.MonkeyPatch, backend: Any) -> None:
     monkeypatch.setitem(sys.modules, "keyring", module)
 
 
-@pytest.fixture(autouse=True)
-def no_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "keyring", None)
-
-
 @pytest.fixture
 def keyring(monkeypatch: pytest.MonkeyPatch) -> Keyring:
     installed = Keyring()
@@ -253,6 +248,17 @@ def test_a_keyring_that_is_none_is_passed_over(
     backend.priority = priority  # type: ignore[misc]
     install(monkeypatch, backend)
     assert kitaru.create_secret("a", {"K": CANARY}).kept_in == "file"
+
+
+def test_a_keyring_that_does_not_start_is_told_and_no_file_takes_its_place(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = types.ModuleType("keyring")
+    module.get_keyring = lambda: 1 / 0  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "keyring", module)
+    with pytest.raises(KitaruBackendError, match="does not start: ZeroDivisionError"):
+        kitaru.create_secret("a", {"K": CANARY})
+    assert not (home / "secrets.json").exists()
 
 
 def test_the_place_is_chosen_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

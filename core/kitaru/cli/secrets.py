@@ -53,13 +53,13 @@ def _without_pairs(
     ctx: click.Context, args: list[str], pairs: dict[str, str | None]
 ) -> Iterator[str]:
     """The arguments that are no pairs; a pair without a value has `None`."""
-    names, given = 0, iter(enumerate(args, 1))
-    for number, arg in given:
+    names, before = 0, ""
+    for number, arg in enumerate(args, 1):
         pair = _PAIR.fullmatch(arg)
-        if arg.startswith("-o") or arg.partition("=")[0] in _OWN:
+        is_format = before in ("-o", "--output") and arg in ("text", "json")
+        before = arg
+        if is_format or arg.startswith("-o") or arg.partition("=")[0] in _OWN:
             yield arg
-            if arg in ("-o", "--output"):
-                yield from (each for _, each in [next(given, (0, ""))] if each)
         elif pair is not None:
             if pair["key"] in pairs:
                 raise click.UsageError(f"--{pair['key']} is given twice.", ctx)
