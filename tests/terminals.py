@@ -30,6 +30,7 @@ class Terminal:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         paths = {"PYTHONPATH": f"{ROOT / 'core'}{os.pathsep}{ROOT}", "TERM": "xterm-256color"}
+        paths |= {"COLUMNS": "", "LINES": ""}  # those of whoever runs the tests
         self.process = subprocess.Popen(
             command,
             env=os.environ | paths | (env or {}),

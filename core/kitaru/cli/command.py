@@ -12,10 +12,11 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from kitaru.cli import reader
 from kitaru.errors import KitaruError
 
 if TYPE_CHECKING:
@@ -37,11 +38,25 @@ class Answer:
     error: KitaruError | None = None
 
 
+class Said(NamedTuple):
+    """A line of a stream, as text and as a JSON object.
+
+    `code` is what the command exits with where this was its last line. An aside goes to standard
+    error.
+    """
+
+    text: str
+    json: Mapping[str, Any]
+    code: int = 0
+    aside: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """What a command says as it comes: each line as text or as a JSON object."""
+    """What a command says as it comes; `interrupted` is its last JSON object after Ctrl-C."""
 
-    lines: Iterator[tuple[str, Mapping[str, Any]]]
+    lines: Iterator[Said]
+    interrupted: Mapping[str, Any] | None = None
 
 
 def listed(items: Sequence[Any], **more: Any) -> dict[str, Any]:
@@ -77,9 +92,7 @@ class Command(click.Command):
         try:
             answer: Answer | Stream = super().invoke(ctx)
             if isinstance(answer, Stream):
-                for text, data in answer.lines:
-                    click.echo(json.dumps(data) if output == "json" else text)
-                return
+                ctx.exit(_say(answer, as_json=output == "json"))
             if output == "json":
                 click.echo(_document({"command": command, **answer.json()}))
             else:
@@ -99,6 +112,24 @@ class Command(click.Command):
             ctx.exit(REFUSED)
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
+
+
+def _say(stream: Stream, *, as_json: bool) -> int:
+    """Print a stream to its end; return the exit code."""
+    code = 0
+    try:
+        with reader.is_there():
+            for said in stream.lines:
+                click.echo(json.dumps(said.json) if as_json else said.text, err=said.aside)
+                code = said.code
+    except KeyboardInterrupt:
+        if stream.interrupted is not None:
+            if as_json:
+                click.echo(json.dumps(stream.interrupted))
+            else:
+                click.echo(err=True)  # what comes next does not stand behind the terminal's ^C
+        raise
+    return code
 
 
 class Group(click.Group):

@@ -28,6 +28,8 @@ STATUSES = {
 #: Between columns, and how far a column may be cut before another is left out; in characters.
 _GAP = 2
 _LEAST = 12
+#: How wide text is where no terminal says so.
+PLAIN_WIDTH = 80
 
 
 def is_terminal(stream: TextIO | None = None) -> bool:
@@ -93,6 +95,35 @@ def _fitting(columns: Sequence[Sequence[str]], *, width: int) -> list[int]:
         shown[longest] -= 1
         missing -= 1
     return shown
+
+
+def painter() -> Callable[[str, str | None], str]:
+    """What gives text a colour where a terminal shows colours, and leaves it alone elsewhere."""
+    if not is_terminal() or (screen := console()).no_color or screen.color_system is None:
+        return lambda text, colour: text
+    from click import style
+
+    return lambda text, colour: style(text, fg=colour) if colour else text
+
+
+def can_show(text: str) -> bool:
+    """Whether the encoding of standard output has these characters."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def width() -> int:
+    """How many characters a line has: the terminal's width, 80 elsewhere."""
+    return console().width if is_terminal() else PLAIN_WIDTH
+
+
+def rule(title: str) -> str:
+    """A line across with a title in it."""
+    dash = "─" if can_show("─") else "-"
+    return f"{dash * 2} {title} ".ljust(width(), dash)
 
 
 @contextmanager

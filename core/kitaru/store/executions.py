@@ -134,7 +134,9 @@ def get(conn: sqlite3.Connection, execution: int) -> Execution:
     return _model(conn, row, detail=True)
 
 
-def summary(conn: sqlite3.Connection, execution: int, *, client: Actions) -> Execution:
+def summary(
+    conn: sqlite3.Connection, execution: int, *, client: Actions | None = None
+) -> Execution:
     """One execution as a row of a listing, bound to a client."""
     row = conn.execute(f"{_SUMMARY}WHERE id = ?", (execution,)).fetchone()
     return _model(conn, row, detail=False, client=client)
