@@ -42,6 +42,7 @@ LAYERS: dict[str, int] = {
     # pure decisions
     "context": 3,
     "journal": 3,
+    "timeline": 3,
     "replay": 3,
     "retry": 3,
     "failures": 3,
@@ -92,6 +93,7 @@ LAYERS: dict[str, int] = {
     "client": 6,
     # models -> JSON
     "render": 7,
+    "pictures": 7,
     # the command line
     "cli": 8,
 }

@@ -53,6 +53,8 @@ RUNNER_START_SECONDS = 60.0
 WORKER_LIMIT = 4
 #: How often those who watch an execution look whether its driver lives, without a change.
 LOOK_SECONDS = 1.0
+#: The shortest time between two looks of those who watch its calls.
+WATCH_SECONDS = 0.1
 #: How often a worker looks for changes in the store, and, without any, for dead drivers.
 WORKER_POLL_SECONDS = 0.2
 WORKER_LOOK_SECONDS = 1.0

@@ -8,6 +8,7 @@ changes. Rich is imported only here, and only when there is a terminal to draw o
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
@@ -118,6 +119,26 @@ def can_show(text: str) -> bool:
 def width() -> int:
     """How many characters a line has: the terminal's width, 80 elsewhere."""
     return console().width if is_terminal() else PLAIN_WIDTH
+
+
+def cells(text: str) -> int:
+    """How many characters of a terminal a line takes: wide ones take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF")
+        for char in text
+    )
+
+
+def fitted(text: str, width: int) -> str:
+    """A line made exactly this wide: padded, or cut with a mark that it goes on."""
+    if cells(text) > width:
+        mark = "…" if can_show("…") else "~"
+        while text and cells(text) > width - 1:
+            text = text[:-1]
+        text += mark
+    return text + " " * (width - cells(text))
 
 
 def rule(title: str) -> str:

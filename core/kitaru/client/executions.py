@@ -13,8 +13,9 @@ from typing import Literal, overload
 
 from kitaru import config, ids, launch
 from kitaru.client import filters, limits
-from kitaru.client.following import Following, LogEvent, LogSource, chosen
+from kitaru.client.following import LogEvent, LogSource, chosen
 from kitaru.client.statistics import Statistics
+from kitaru.client.watching import Watching
 from kitaru.errors import KitaruNotFoundError, KitaruUsageError
 from kitaru.models import (
     ArtifactRef,
@@ -32,7 +33,7 @@ from kitaru.store.executions import Row
 _CRASH, _CRASH_REPORT_BYTES, _LAST_WORDS = "Fatal Python error", 64 * 1024, 600
 
 
-class Executions(Following, Statistics):
+class Executions(Watching, Statistics):
     """The executions of a store; reached as `client.executions`."""
 
     def get(self, exec_id: str) -> Execution:
