@@ -196,7 +196,9 @@ TREE = dict(commands(root, "kitaru"))
 
 def test_the_tree_has_every_command():
     leaves = {path for path, command in TREE.items() if not isinstance(command, click.Group)}
-    executions = "get list statistics logs timeline input run resume retry replay cancel".split()
+    executions = (
+        "get list statistics logs watch timeline input run resume retry replay cancel".split()
+    )
     assert leaves == {
         *(f"kitaru executions {name}" for name in executions),
         "kitaru artifacts list",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from kitaru.cli import reader
+from kitaru.cli import reader, style
 from kitaru.errors import KitaruError
 
 if TYPE_CHECKING:
@@ -53,10 +53,15 @@ class Said(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """What a command says as it comes; `interrupted` is its last JSON object after Ctrl-C."""
+    """What a command says as it comes; `interrupted` is its last JSON object after Ctrl-C.
+
+    `live` takes the place of the lines where somebody looks on at a terminal: it draws there and
+    returns the exit code.
+    """
 
     lines: Iterator[Said]
     interrupted: Mapping[str, Any] | None = None
+    live: Callable[[], int] | None = None
 
 
 def listed(items: Sequence[Any], **more: Any) -> dict[str, Any]:
@@ -118,6 +123,8 @@ def _say(stream: Stream, *, as_json: bool) -> int:
     """Print a stream to its end; return the exit code."""
     code = 0
     try:
+        if stream.live is not None and not as_json and style.is_live():
+            return stream.live()
         with reader.is_there():
             for said in stream.lines:
                 click.echo(json.dumps(said.json) if as_json else said.text, err=said.aside)

@@ -42,6 +42,11 @@ def is_terminal(stream: TextIO | None = None) -> bool:
         return False
 
 
+def is_live() -> bool:
+    """Whether standard output is a terminal where what stands there can be drawn again."""
+    return is_terminal() and not console().is_dumb_terminal
+
+
 def console(stream: TextIO | None = None) -> Console:
     """Where to draw: standard output by default. Text in it is never read as markup."""
     from rich.console import Console

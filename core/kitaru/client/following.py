@@ -110,7 +110,7 @@ class Following(Steering):
         for entry in _stored(store, row, which, until=after):
             yield LogEvent(entry)
         asked: set[str] = set()
-        idle = _Idle()
+        idle = Idle()
         for is_tick in looks(store):
             is_full = True
             while is_full:
@@ -154,7 +154,7 @@ def looks(store: Store) -> Iterator[bool]:
             clock.wait(_NEVER, config.POLL_SECONDS)
 
 
-class _Idle:
+class Idle:
     """Tells once, each time, that nobody drives an execution that could go on."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kitaru import clock, config, timeline
-from kitaru.client.following import Following, looks
+from kitaru.client.following import Following, Idle, looks
 from kitaru.models import CallStatus, Execution, Model
 from kitaru.store import executions, journal
 from kitaru.store.executions import Row
@@ -22,10 +22,14 @@ _NEVER = threading.Event()
 
 @dataclass(frozen=True, slots=True)
 class Progress(Model):
-    """How an execution stands, without its calls, and those of these that have changed."""
+    """How an execution stands, without its calls, and those of these that have changed.
+
+    `note` says once that nobody drives it and somebody has to act, and what helps.
+    """
 
     execution: Execution
     calls: tuple[Call, ...]
+    note: str | None = None
 
 
 class Watching(Following):
@@ -59,9 +63,13 @@ class Watching(Following):
     def _watched(self, row: Row) -> Iterator[Progress]:
         last, unsure = -1, dict[int, Call]()
         before: Execution | None = None
-        for _ in looks(store := self._open()):
+        idle = Idle()
+        for is_tick in looks(store := self._open()):
             with store.snapshot() as conn:
-                execution = executions.summary(conn, executions.find(conn, row.exec_id).id)
+                now = executions.find(conn, row.exec_id)
+                execution = executions.summary(conn, row.id)
+                is_asking = bool(execution.pending_waits)
+                note = idle.message(conn, now, is_asking=is_asking, is_tick=is_tick)
                 found = journal.since(
                     conn, row.id, exec_id=row.exec_id, after=last, also=unsure.keys()
                 )
@@ -75,9 +83,9 @@ class Watching(Following):
                 if call.status is CallStatus.COMPLETED:
                     del unsure[record.seq]
             last = max(last, *(record.seq for record in found), -1)
-            if changed or execution != before:
+            if changed or note or execution != before:
                 before = execution
-                yield Progress(execution, tuple(changed))
+                yield Progress(execution, tuple(changed), note)
                 if execution.status.is_finished:
                     return
                 clock.wait(_NEVER, config.WATCH_SECONDS)
