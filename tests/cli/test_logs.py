@@ -315,6 +315,17 @@ def test_it_ends_quietly_once_nobody_reads(follower: Any, home: Any):
     assert following.process.stderr.read() == ""
 
 
+def test_one_that_is_deleted_meanwhile_is_no_longer_there(follower: Any, home: Any):
+    handle = asks.run(timeout=0.0)
+    drives.left(handle.exec_id)
+    following = follower(handle.exec_id)
+    assert "left" in following.line()
+    support.query(home, "DELETE FROM executions WHERE exec_id = ?", handle.exec_id)
+    out, err, code = following.rest()
+    assert (out, code) == ("", 1)
+    assert err.startswith(f"Error: No execution '{handle.exec_id}'")
+
+
 def test_what_cannot_be_followed_is_refused(cli: Cli):
     assert "No execution 'kr-zzz'" in cli("executions", "logs", "kr-zzz", "--follow").err
     for option in ("--tail", "--limit"):

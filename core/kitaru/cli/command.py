@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from kitaru.cli import reader, style
+from kitaru.cli import style
 from kitaru.errors import KitaruError
 
 if TYPE_CHECKING:
@@ -125,10 +125,9 @@ def _say(stream: Stream, *, as_json: bool) -> int:
     try:
         if stream.live is not None and not as_json and style.is_live():
             return stream.live()
-        with reader.is_there():
-            for said in stream.lines:
-                click.echo(json.dumps(said.json) if as_json else said.text, err=said.aside)
-                code = said.code
+        for said in stream.lines:
+            click.echo(json.dumps(said.json) if as_json else said.text, err=said.aside)
+            code = said.code
     except KeyboardInterrupt:
         if stream.interrupted is not None:
             if as_json:

@@ -16,10 +16,22 @@ import stat
 import sys
 import threading
 from collections.abc import Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def while_there(lines: Iterator[T]) -> Iterator[T]:
+    """The lines of a command that changes nothing, for as long as somebody reads them.
+
+    The error may come anywhere between two lines.
+    """
+    with _is_there():
+        yield from lines
 
 
 @contextlib.contextmanager
-def is_there() -> Iterator[None]:
+def _is_there() -> Iterator[None]:
     """Raise `BrokenPipeError` in the block, on the main thread, once the pipe has no reader."""
     pipe = _pipe()
     if pipe is None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kitaru.cli import output, style
+from kitaru.cli import output, reader, style
 from kitaru.cli.command import Command, Said, Stream, open_client
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def watch(exec_id: str) -> Stream:
     """
     changes = open_client().executions.watch(exec_id)
     return Stream(
-        _lines(changes),
+        reader.while_there(_lines(changes)),
         interrupted=_event("interrupted", {}),
         live=lambda: _draw(changes),
     )
