@@ -131,7 +131,7 @@ def test_every_call_of_an_execution_that_has_ended_is_told_and_its_end(cli: Cli)
         handle.wait(60)
     child = cli.client.executions.get(handle.exec_id).children[0]
     lines = cli.good("executions", "watch", handle.exec_id[:10]).splitlines()
-    assert [re.sub(r"[\d.]+m?s", "TIME", line) for line in lines] == [
+    assert [re.sub(r"(?<= )[\d.]+m?s\b", "TIME", line) for line in lines] == [
         "checkpoint quick: completed, TIME",
         "checkpoint flaky: completed, TIME, attempt 2",
         "sleep: completed, TIME",
@@ -256,7 +256,7 @@ def test_a_tree_shows_calls_attempts_and_the_end(terminal: Any, cli: Cli):
     shown = terminal(handle.exec_id)
     lines = last_drawing(shown.all().replace(child, "CHILD"))
     assert lines[0].startswith(f"{handle.exec_id}  completed  ")
-    assert [re.sub(r"[\d.]+m?s", "TIME", line).rstrip() for line in lines[1:]] == [
+    assert [re.sub(r"(?<= )[\d.]+m?s\b", "TIME", line).rstrip() for line in lines[1:]] == [
         "├── ✓  quick  TIME",
         "├── ✓  flaky  TIME  2 attempts",
         "│   └── attempt 1  ValueError: no\\nluck\\x1b[2J",

@@ -39,7 +39,7 @@ class View:
     def __init__(self, screen: Console) -> None:
         self._screen = screen
         self._signs = _SIGNS if style.can_show("".join(_SIGNS.values())) else _ASCII_SIGNS
-        self._execution: Execution | None = None
+        self.execution: Execution | None = None
         self._calls: dict[str, Call] = {}
         self._note: str | None = None
         self._forgotten = 0
@@ -52,14 +52,14 @@ class View:
             for key in done[:-_KEPT]:
                 del calls[key]
                 self._forgotten += 1
-        if progress.note or progress.execution != self._execution:
+        if progress.note or progress.execution != self.execution:
             self._note = progress.note
         # Replaced as one: drawing goes on beside this.
-        self._calls, self._execution = calls, progress.execution
+        self._calls, self.execution = calls, progress.execution
 
     def draw(self) -> RenderableType:
         """The tree as it is now."""
-        execution, calls = self._execution, self._calls
+        execution, calls = self.execution, self._calls
         if execution is None:
             return Text("")
         tree = Tree(self._head(execution), guide_style="dim")
@@ -112,8 +112,8 @@ class View:
 
     def _notes(self, call: Call, wait: PendingWait | None) -> list[Text]:
         """What stands below a call: failed attempts, and an open question with how to answer it."""
-        if wait is not None and self._execution is not None:
-            answer = launch.input_line(self._execution.exec_id, wait.name)
+        if wait is not None and self.execution is not None:
+            answer = launch.input_line(self.execution.exec_id, wait.name)
             question = [self._text(("magenta", wait.question))] if wait.question else []
             return [*question, self._text(("dim", answer))]
         tries = [

@@ -124,6 +124,7 @@ def _draw(changes: Iterator[Progress]) -> int:
                 live.refresh()
     finally:
         signal.signal(signal.SIGTERM, before)
-    execution = progress.execution
+    execution = view.execution
+    assert execution is not None  # it has ended, and that was seen
     click.echo(output.line(f"[{ending(execution)}]"))
     return int(not execution.status.is_successful)

@@ -10,14 +10,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
 from kitaru import clock, config, launch
 from kitaru.client.steering import Steering
 from kitaru.errors import KitaruUsageError
 from kitaru.models import LOG_LEVELS, Execution, ExecutionStatus, LogEntry, Model, PendingWait
 from kitaru.redaction import is_storable
-from kitaru.store import Store, Transaction, executions, logs, waits
+from kitaru.store import Store, executions, logs, waits
 from kitaru.store.executions import Row
 from kitaru.store.logs import Which
 
@@ -104,36 +104,47 @@ class Following(Steering):
         return self._followed(row, which)
 
     def _followed(self, row: Row, which: Which) -> Iterator[FollowEvent]:
-        store = self._open()
+        store, asked, idle = self._open(), set[str](), Idle()
         with store.snapshot() as conn:
             after = logs.newest(conn)
-        for entry in _stored(store, row, which, until=after):
-            yield LogEvent(entry)
-        asked: set[str] = set()
-        idle = Idle()
+        yield from map(LogEvent, _stored(store, row, which, until=after))
         for is_tick in looks(store):
-            is_full = True
-            while is_full:
-                with store.snapshot() as conn:
-                    now = executions.find(conn, row.exec_id)
-                    page, after = logs.read_after(
-                        conn, row.id, which, after=after, limit=config.FOLLOW_PAGE
-                    )
-                    is_full = len(page) == config.FOLLOW_PAGE
-                    asking = now.status is ExecutionStatus.WAITING
-                    pending = waits.pending(conn, row.id, exec_id=row.exec_id) if asking else []
-                    message = idle.message(conn, now, is_asking=bool(pending), is_tick=is_tick)
-                    ended = executions.summary(conn, row.id) if now.status.is_finished else None
-                yield from map(LogEvent, page)
-            for wait in pending:
+            look = _look(store, row, which, after=after)
+            yield from map(LogEvent, look.page)
+            while len(look.page) == config.FOLLOW_PAGE:
+                look = _look(store, row, which, after=look.after)
+                yield from map(LogEvent, look.page)
+            after = look.after
+            for wait in look.pending:
                 if wait.wait_id not in asked:
                     asked.add(wait.wait_id)
                     yield WaitingEvent(wait)
-            if message is not None:
-                yield StalledEvent(message)
-            if ended is not None:
-                yield TerminalEvent(ended.status, ending(ended))
+            note = idle.note(store, look.row, is_asking=bool(look.pending), is_tick=is_tick)
+            if note is not None:
+                yield StalledEvent(note)
+            if look.ended is not None:
+                yield TerminalEvent(look.ended.status, ending(look.ended))
                 return
+
+
+class _Look(NamedTuple):
+    """What one snapshot shows: some lines, where they end, and how the execution stands."""
+
+    page: list[LogEntry]
+    after: int
+    row: Row
+    pending: list[PendingWait]
+    ended: Execution | None
+
+
+def _look(store: Store, row: Row, which: Which, *, after: int) -> _Look:
+    with store.snapshot() as conn:
+        now = executions.find(conn, row.exec_id)
+        page, after = logs.read_after(conn, row.id, which, after=after, limit=config.FOLLOW_PAGE)
+        is_asking = now.status is ExecutionStatus.WAITING
+        pending = waits.pending(conn, row.id, exec_id=row.exec_id) if is_asking else []
+        ended = executions.summary(conn, row.id) if now.status.is_finished else None
+    return _Look(page, after, now, pending, ended)
 
 
 def looks(store: Store) -> Iterator[bool]:
@@ -161,30 +172,33 @@ class Idle:
         self._told: str | None = None
         self._seen: str | None = None
 
-    def message(self, conn: Transaction, row: Row, *, is_asking: bool, is_tick: bool) -> str | None:
+    def note(self, store: Store, row: Row, *, is_asking: bool, is_tick: bool) -> str | None:
         """What is to be told now, if anything."""
         if row.holder == "alive" or row.status.is_finished or is_asking:
             self._told = self._seen = None
             return None
         if row.status is ExecutionStatus.RUNNING:
-            found: str | None = (
+            found = (
                 f"Execution {row.exec_id} has stalled: the process that drove it is gone. "
                 f"Continue it with: kitaru executions resume {row.exec_id}"
             )
-        elif is_tick and row.status is ExecutionStatus.WAITING:
+        elif row.status is ExecutionStatus.WAITING and is_tick:
+            before, self._seen = self._seen, _what_helps(store, row)
             # Twice in a row: between an answer and `resume` this is so for a moment.
-            before, self._seen = self._seen, _what_helps(conn, row)
-            found = self._seen if self._seen == before else None
+            if before != self._seen:
+                return None
+            found = self._seen
         else:
             return None
-        if found is None or found == self._told:
+        if found == self._told:
             return None
         self._told = found
         return found
 
 
-def _what_helps(conn: Transaction, row: Row) -> str:
-    obstacle = launch.obstacle(conn, row)
+def _what_helps(store: Store, row: Row) -> str:
+    with store.snapshot() as conn:
+        obstacle = launch.obstacle(conn, row)
     if obstacle is not None:
         return f"Execution {row.exec_id} waits: {obstacle}"
     return (

@@ -68,8 +68,6 @@ class Watching(Following):
             with store.snapshot() as conn:
                 now = executions.find(conn, row.exec_id)
                 execution = executions.summary(conn, row.id)
-                is_asking = bool(execution.pending_waits)
-                note = idle.message(conn, now, is_asking=is_asking, is_tick=is_tick)
                 found = journal.since(
                     conn, row.id, exec_id=row.exec_id, after=last, also=unsure.keys()
                 )
@@ -82,6 +80,8 @@ class Watching(Following):
                 unsure[record.seq] = call
                 if call.status is CallStatus.COMPLETED:
                     del unsure[record.seq]
+            is_asking = bool(execution.pending_waits)
+            note = idle.note(store, now, is_asking=is_asking, is_tick=is_tick)
             last = max(last, *(record.seq for record in found), -1)
             if changed or note or execution != before:
                 before = execution
