@@ -294,7 +294,7 @@ def test_an_interrupted_tree_gives_the_cursor_back(
     shown.expect("gated")
     shown.process.send_signal(signal_)
     shown.all()
-    assert shown.process.returncode == code
+    assert shown.process.returncode == code, shown.shown
     assert shown.shown.rindex(SHOWS) > shown.shown.rindex(HIDES)
     assert "Traceback" not in shown.shown
 

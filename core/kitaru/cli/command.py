@@ -7,8 +7,10 @@ format.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from kitaru.cli import style
+from kitaru.cli import signals, style
 from kitaru.errors import KitaruError
 
 if TYPE_CHECKING:
@@ -53,15 +55,17 @@ class Said(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """What a command says as it comes; `interrupted` is its last JSON object after Ctrl-C.
+    """What a command says as it comes.
 
     `live` takes the place of the lines where somebody looks on at a terminal: it draws there and
-    returns the exit code.
+    returns the exit code. A command that only looks on gives the list into which signals are
+    noted, ends by itself once there is one, and says `interrupted` last where that is JSON.
     """
 
     lines: Iterator[Said]
-    interrupted: Mapping[str, Any] | None = None
     live: Callable[[], int] | None = None
+    signals: list[int] | None = None
+    interrupted: Mapping[str, Any] | None = None
 
 
 def listed(items: Sequence[Any], **more: Any) -> dict[str, Any]:
@@ -121,20 +125,30 @@ class Command(click.Command):
 
 def _say(stream: Stream, *, as_json: bool) -> int:
     """Print a stream to its end; return the exit code."""
+    if stream.signals is None:
+        return _print(stream, as_json=as_json)
+    live = stream.live if not as_json and style.is_live() else None
+    with signals.noted(stream.signals):
+        code = _print(stream, as_json=as_json) if live is None else live()
+    if not stream.signals:
+        return code
+    number = stream.signals[0]
+    if number not in (signal.SIGINT, signal.SIGTERM):
+        raise BrokenPipeError(errno.EPIPE, "nobody reads standard output")
+    if as_json:
+        click.echo(json.dumps(stream.interrupted))
+    elif live is None:
+        click.echo(err=True)  # what comes next does not stand behind the terminal's ^C
+    return 128 + number
+
+
+def _print(stream: Stream, *, as_json: bool) -> int:
     code = 0
-    try:
-        if stream.live is not None and not as_json and style.is_live():
-            return stream.live()
-        for said in stream.lines:
-            click.echo(json.dumps(said.json) if as_json else said.text, err=said.aside)
-            code = said.code
-    except KeyboardInterrupt:
-        if stream.interrupted is not None:
-            if as_json:
-                click.echo(json.dumps(stream.interrupted))
-            else:
-                click.echo(err=True)  # what comes next does not stand behind the terminal's ^C
-        raise
+    for said in stream.lines:
+        click.echo(json.dumps(said.json) if as_json else said.text, err=said.aside)
+        code = said.code
+        if stream.signals:
+            break
     return code
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kitaru.cli import output, reader, style
+from kitaru.cli import output, style
 from kitaru.cli.command import Answer, Command, Said, Stream, listed, open_client
 from kitaru.models import LOG_LEVELS, LogEntry
 
@@ -71,9 +71,11 @@ def logs(
         )
     shown = _Lines(verbose=verbose, grouped=grouped)
     if follow:
-        events = open_client().executions.follow(exec_id, **chosen)
-        lines = reader.while_there(_followed(events, shown))
-        return Stream(lines, interrupted=_event("interrupted", {}))
+        signals: list[int] = []
+        events = open_client().executions.follow(exec_id, **chosen, stop=lambda: bool(signals))
+        return Stream(
+            _followed(events, shown), signals=signals, interrupted=_event("interrupted", {})
+        )
     entries = open_client().executions.logs(exec_id, limit=limit, tail=tail, **chosen)
     return Answer(
         json=lambda: listed([render.log_entry(entry) for entry in entries]),

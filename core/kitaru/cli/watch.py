@@ -7,21 +7,17 @@ see comes from the client.
 
 from __future__ import annotations
 
-import signal
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kitaru.cli import output, reader, style
+from kitaru.cli import output, style
 from kitaru.cli.command import Command, Said, Stream, open_client
 
 if TYPE_CHECKING:
     from kitaru.client.watching import Progress
     from kitaru.timeline import Call
-
-_TERMINATED = 128 + signal.SIGTERM
 
 
 @click.command("watch", cls=Command)
@@ -33,11 +29,13 @@ def watch(exec_id: str) -> Stream:
     Example:
       kitaru executions watch latest
     """
-    changes = open_client().executions.watch(exec_id)
+    signals: list[int] = []
+    changes = open_client().executions.watch(exec_id, stop=lambda: bool(signals))
     return Stream(
-        reader.while_there(_lines(changes)),
-        interrupted=_event("interrupted", {}),
+        _lines(changes),
         live=lambda: _draw(changes),
+        signals=signals,
+        interrupted=_event("interrupted", {}),
     )
 
 
@@ -107,7 +105,7 @@ def _told(call: Call) -> str:
 
 
 def _draw(changes: Iterator[Progress]) -> int:
-    """Draw the execution until it has ended; return the exit code."""
+    """Draw the execution for as long as there is something to see; return the exit code."""
     from rich.live import Live
 
     from kitaru.cli.tree import View
@@ -115,16 +113,12 @@ def _draw(changes: Iterator[Progress]) -> int:
 
     screen = style.console()
     view = View(screen)
-    # Whoever is terminated gives the terminal back as it was, too.
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(_TERMINATED))
-    try:
-        with Live(get_renderable=view.draw, console=screen, refresh_per_second=1) as live:
-            for progress in changes:
-                view.see(progress)
-                live.refresh()
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with Live(get_renderable=view.draw, console=screen, refresh_per_second=1) as live:
+        for progress in changes:
+            view.see(progress)
+            live.refresh()
     execution = view.execution
-    assert execution is not None  # it has ended, and that was seen
+    if execution is None or not execution.status.is_finished:
+        return 0  # a signal has come
     click.echo(output.line(f"[{ending(execution)}]"))
     return int(not execution.status.is_successful)

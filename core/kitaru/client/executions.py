@@ -282,7 +282,7 @@ class Executions(Watching, Statistics):
                 if checkpoint is not None and not page:
                     _check_called(conn, row, checkpoint)
                 return page
-        events = self._followed(row, which)
+        events = self._followed(row, which, lambda: False)
         lines = (event.entry for event in events if isinstance(event, LogEvent))
         return islice(lines, limit)
 

@@ -8,7 +8,7 @@ however much was written. It never acts on what it sees.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
@@ -73,6 +73,7 @@ class Following(Steering):
         *,
         level: str | None = None,
         text: str | None = None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[FollowEvent]:
         """Yield what happens to an execution until it has ended, from its first line on.
 
@@ -86,6 +87,7 @@ class Following(Steering):
             source: `step` for what user code wrote, `runner` for what its drivers did.
             level: lines only of this level or a higher one, as in `logs`.
             text: lines only with this text in the message, as in `logs`.
+            stop: asked often; once it says so, no more is yielded.
 
         Raises:
             KitaruNotFoundError: there is no such execution, or it was deleted meanwhile.
@@ -101,14 +103,14 @@ class Following(Steering):
         which = chosen(source, checkpoint=checkpoint, level=level, text=text)
         with self._open().snapshot() as conn:
             row = executions.find(conn, exec_id)
-        return self._followed(row, which)
+        return self._followed(row, which, stop)
 
-    def _followed(self, row: Row, which: Which) -> Iterator[FollowEvent]:
+    def _followed(self, row: Row, which: Which, stop: Callable[[], bool]) -> Iterator[FollowEvent]:
         store, asked, idle = self._open(), set[str](), Idle()
         with store.snapshot() as conn:
             after = logs.newest(conn)
         yield from map(LogEvent, _stored(store, row, which, until=after))
-        for is_tick in looks(store):
+        for is_tick in looks(store, stop):
             look = _look(store, row, which, after=after)
             yield from map(LogEvent, look.page)
             while len(look.page) == config.FOLLOW_PAGE:
@@ -147,13 +149,14 @@ def _look(store: Store, row: Row, which: Which, *, after: int) -> _Look:
     return _Look(page, after, now, pending, ended)
 
 
-def looks(store: Store) -> Iterator[bool]:
+def looks(store: Store, stop: Callable[[], bool]) -> Iterator[bool]:
     """Yield when somebody has committed to the store, and once a second, which gives true.
 
-    What the caller then reads may be newer than the commit, never older.
+    What the caller then reads may be newer than the commit, never older. It ends once `stop` says
+    so.
     """
     seen, due_at = -1, clock.monotonic()
-    while True:
+    while not stop():
         version, now = store.version(), clock.monotonic()
         is_tick = now >= due_at
         if is_tick:

@@ -7,7 +7,7 @@ watch than ten. `timeline` reads all calls once. Neither acts on what it sees.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from kitaru import clock, config, timeline
@@ -35,7 +35,9 @@ class Progress(Model):
 class Watching(Following):
     """What of `client.executions` shows where an execution is and where its time went."""
 
-    def watch(self, exec_id: str) -> Iterator[Progress]:
+    def watch(
+        self, exec_id: str, *, stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[Progress]:
         """Yield how an execution stands whenever that has changed, the last time when it has ended.
 
         The first one has all calls made so far; each later one those that are new or have changed,
@@ -43,6 +45,7 @@ class Watching(Following):
 
         Args:
             exec_id: full id, unique prefix, or `latest`.
+            stop: asked often; once it says so, no more is yielded.
 
         Raises:
             KitaruNotFoundError: there is no such execution, or it was deleted meanwhile.
@@ -58,13 +61,13 @@ class Watching(Following):
         """
         with self._open().snapshot() as conn:
             row = executions.find(conn, exec_id)
-        return self._watched(row)
+        return self._watched(row, stop)
 
-    def _watched(self, row: Row) -> Iterator[Progress]:
+    def _watched(self, row: Row, stop: Callable[[], bool]) -> Iterator[Progress]:
         last, unsure = -1, dict[int, Call]()
         before: Execution | None = None
         idle = Idle()
-        for is_tick in looks(store := self._open()):
+        for is_tick in looks(store := self._open(), stop):
             with store.snapshot() as conn:
                 now = executions.find(conn, row.exec_id)
                 execution = executions.summary(conn, row.id)
