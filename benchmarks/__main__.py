@@ -10,7 +10,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-NAMES = ("commit", "startup", "answers", "scale", "mcp", "counts")
+NAMES = ("commit", "startup", "answers", "scale", "following", "mcp", "counts")
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ class Terminal:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         inherited = {key: os.environ[key] for key in os.environ.keys() - {"COLUMNS", "LINES"}}
         paths = {"PYTHONPATH": f"{ROOT / 'core'}{os.pathsep}{ROOT}", "TERM": "xterm-256color"}
+        paths |= {"COLUMNS": "", "LINES": ""}  # those of whoever runs the tests
         self.process = subprocess.Popen(
             command,
             env=inherited | paths | (env or {}),

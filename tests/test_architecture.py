@@ -44,6 +44,7 @@ LAYERS: dict[str, int] = {
     # pure decisions
     "context": 3,
     "journal": 3,
+    "timeline": 3,
     "replay": 3,
     "retry": 3,
     "failures": 3,
@@ -99,6 +100,7 @@ LAYERS: dict[str, int] = {
     "client": 6,
     # models -> JSON
     "render": 7,
+    "pictures": 7,
     # the command line
     "cli": 8,
     "__main__": 8,

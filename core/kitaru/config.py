@@ -51,6 +51,10 @@ CANCEL_GRACE_SECONDS = 10.0
 RUNNER_START_SECONDS = 60.0
 #: How many runners of a worker live at a time, unless it is told otherwise.
 WORKER_LIMIT = 4
+#: How often those who watch an execution look whether its driver lives, without a change.
+LOOK_SECONDS = 1.0
+#: The shortest time between two looks of those who watch its calls.
+WATCH_SECONDS = 0.1
 #: How often a worker looks for changes in the store, and, without any, for dead drivers.
 WORKER_POLL_SECONDS = 0.2
 WORKER_LOOK_SECONDS = 1.0
@@ -88,6 +92,8 @@ MAX_PAGE = 200
 ENDED_PAGE = 50
 #: Lines and artifacts of one execution may be asked for in larger pieces.
 MAX_ROWS = 1_000_000
+#: Lines that are read at a time by those who follow an execution.
+FOLLOW_PAGE = 1000
 #: Of a recorded value: characters shown at a time, and bytes of one that is shown at all, of
 #: which an image's may be sent.
 VIEW_CHARACTERS = 20_000

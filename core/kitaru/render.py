@@ -13,7 +13,7 @@ from typing import Any
 from kitaru import clock, codec
 from kitaru import statistics as spec
 from kitaru.client import KitaruClient, views
-from kitaru.models import ArtifactRef, ArtifactView, Execution, LogEntry
+from kitaru.models import ArtifactRef, ArtifactView, Execution, LogEntry, PendingWait
 from kitaru.redaction import is_secret, safe_message, safe_text, shown, shown_value
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "full",
     "log_entry",
     "log_line",
+    "pending_wait",
     "safe_message",
     "safe_text",
     "shown",
@@ -68,6 +69,11 @@ def _execution(data: dict[str, Any]) -> dict[str, Any]:
         # A schema holds no values; it has to tell what a secret that is asked for must be.
         shown_wait["schema"] = shown_value(wait["schema"], masks=False)
     return result
+
+
+def pending_wait(wait: PendingWait) -> dict[str, Any]:
+    """An open question, with its schema in full."""
+    return shown(wait.to_dict()) | {"schema": shown_value(wait.schema, masks=False)}
 
 
 def artifact(ref: ArtifactRef) -> dict[str, Any]:

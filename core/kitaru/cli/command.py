@@ -7,16 +7,18 @@ format.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from kitaru.cli import parameters
+from kitaru.cli import parameters, signals, style
 from kitaru.errors import KitaruError
 
 if TYPE_CHECKING:
@@ -40,11 +42,32 @@ class Answer:
     interrupted: bool = False
 
 
+class Said(NamedTuple):
+    """A line of a stream, as text and as a JSON object.
+
+    `code` is what the command exits with where this was its last line. An aside goes to standard
+    error.
+    """
+
+    text: str
+    json: Mapping[str, Any]
+    code: int = 0
+    aside: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """What a command says as it comes: each line as text or as a JSON object."""
+    """What a command says as it comes.
 
-    lines: Iterator[tuple[str, Mapping[str, Any]]]
+    `live` takes the place of the lines where somebody looks on at a terminal: it draws there and
+    returns the exit code. A command that only looks on gives the list into which signals are
+    noted, ends by itself once there is one, and says `interrupted` last where that is JSON.
+    """
+
+    lines: Iterator[Said]
+    live: Callable[[], int] | None = None
+    signals: list[int] | None = None
+    interrupted: Mapping[str, Any] | None = None
 
 
 def listed(items: Sequence[Any], **more: Any) -> dict[str, Any]:
@@ -81,9 +104,7 @@ class Command(click.Command):
         try:
             answer: Answer | Stream = super().invoke(ctx)
             if isinstance(answer, Stream):
-                for text, data in answer.lines:
-                    say(json.dumps(data) if output == "json" else text)
-                return
+                ctx.exit(_say(answer, as_json=output == "json"))
             if output == "json":
                 say(_document({"command": command, **answer.json()}))
             else:
@@ -105,6 +126,35 @@ class Command(click.Command):
             ctx.exit(REFUSED)
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
+
+
+def _say(stream: Stream, *, as_json: bool) -> int:
+    """Print a stream to its end; return the exit code."""
+    if stream.signals is None:
+        return _print(stream, as_json=as_json)
+    live = stream.live if not as_json and style.is_live() else None
+    with signals.noted(stream.signals):
+        code = _print(stream, as_json=as_json) if live is None else live()
+    if not stream.signals:
+        return code
+    number = stream.signals[0]
+    if number not in (signal.SIGINT, signal.SIGTERM):
+        raise BrokenPipeError(errno.EPIPE, "nobody reads standard output")
+    if as_json:
+        say(json.dumps(stream.interrupted))
+    elif live is None:
+        say("", err=True)  # what comes next does not stand behind the terminal's ^C
+    return 128 + number
+
+
+def _print(stream: Stream, *, as_json: bool) -> int:
+    code = 0
+    for said in stream.lines:
+        say(json.dumps(said.json) if as_json else said.text, err=said.aside)
+        code = said.code
+        if stream.signals:
+            break
+    return code
 
 
 class Group(click.Group):

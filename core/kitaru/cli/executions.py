@@ -1,21 +1,18 @@
-"""`kitaru executions` for looking: get, list, statistics, logs; `actions` has what changes them."""
+"""`kitaru executions` for looking: get, list, statistics; others have modules of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from kitaru import config
 from kitaru import statistics as spec
-from kitaru.cli import actions
+from kitaru.cli import actions, logs, timeline, watch
 from kitaru.cli.command import Answer, Group, listed, open_client
 from kitaru.cli.options import groupings, metadata_values, metrics, point_in_time
-from kitaru.models import LOG_LEVELS, ExecutionStatus
-
-if TYPE_CHECKING:
-    from kitaru.client.executions import LogSource
+from kitaru.models import ExecutionStatus
 
 
 @click.group("executions", cls=Group)
@@ -28,7 +25,7 @@ def group() -> None:
     """
 
 
-for _command in actions.COMMANDS:
+for _command in (*actions.COMMANDS, logs.logs, watch.watch, timeline.timeline):
     group.add_command(_command)
 
 
@@ -171,56 +168,4 @@ def statistics(
         text=lambda: (views.statistics_chart if chart else views.statistics)(
             item, group_by=group_by, metrics=metrics, max_groups=max_groups
         ),
-    )
-
-
-@group.command("logs")
-@click.argument("exec_id", metavar="ID")
-@click.option("--checkpoint", help="Only of the calls with this name, or of this call id.")
-@click.option(
-    "--source",
-    type=click.Choice(["step", "runner"]),
-    default="step",
-    show_default=True,
-    help="What user code wrote, or what its runners did.",
-)
-@click.option("--limit", type=click.IntRange(min=1), help="How many lines at most, from the first.")
-@click.option(
-    "--level",
-    type=click.Choice(LOG_LEVELS, case_sensitive=False),
-    help="Only of this level or a higher one.",
-)
-@click.option("--text", help="Only with this text in the message, in any letter case.")
-@click.option("--tail", type=click.IntRange(min=1), help="Only the last so many lines.")
-def logs(
-    *,
-    exec_id: str,
-    checkpoint: str | None,
-    source: LogSource,
-    limit: int | None,
-    level: str | None,
-    text: str | None,
-    tail: int | None,
-) -> Answer:
-    """Show what an execution wrote.
-
-    \b
-    Example:
-      kitaru executions logs latest:failed --level warning --tail 20
-    """
-    from kitaru import render
-    from kitaru.cli import views
-
-    entries = open_client().executions.logs(
-        exec_id,
-        checkpoint=checkpoint,
-        source=source,
-        limit=limit,
-        level=level,
-        text=text,
-        tail=tail,
-    )
-    return Answer(
-        json=lambda: listed([render.log_entry(entry) for entry in entries]),
-        text=lambda: views.log_lines(entries, exec_id=exec_id),
     )

@@ -8,6 +8,7 @@ changes. Rich is imported only here, and only when there is a terminal to draw o
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
@@ -31,6 +32,8 @@ STATUSES = {
 _GAP = 2
 _LEAST = 12
 _LONGEST_BAR = 40
+#: How wide text is where no terminal says so.
+PLAIN_WIDTH = 80
 
 
 def is_terminal(stream: TextIO | None = None) -> bool:
@@ -48,6 +51,11 @@ def showable(text: str) -> str:
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
+def is_live() -> bool:
+    """Whether standard output is a terminal where what stands there can be drawn again."""
+    return is_terminal() and not console().is_dumb_terminal
+
+
 def console(stream: TextIO | None = None) -> Console:
     """Where to draw: standard output by default. Text in it is never read as markup."""
     from rich.console import Console
@@ -61,13 +69,6 @@ def drawn(renderable: RenderableType) -> str:
     with shown_on.capture() as capture:
         shown_on.print(renderable)
     return capture.get().removesuffix("\n")
-
-
-def width() -> int:
-    """How many characters a line of standard output has room for; 80 where nobody knows."""
-    import shutil
-
-    return shutil.get_terminal_size((80, 24)).columns
 
 
 def table(
@@ -128,6 +129,55 @@ def _fitting(columns: Sequence[Sequence[str]], *, width: int) -> list[int]:
         shown[longest] -= 1
         missing -= 1
     return shown
+
+
+def painter() -> Callable[[str, str | None], str]:
+    """What gives text a colour where a terminal shows colours, and leaves it alone elsewhere."""
+    if not is_terminal() or (screen := console()).no_color or screen.color_system is None:
+        return lambda text, colour: text
+    from click import style
+
+    return lambda text, colour: style(text, fg=colour) if colour else text
+
+
+def can_show(text: str) -> bool:
+    """Whether the encoding of standard output has these characters."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def width() -> int:
+    """How many characters a line has: the terminal's width, 80 elsewhere."""
+    return console().width if is_terminal() else PLAIN_WIDTH
+
+
+def cells(text: str) -> int:
+    """How many characters of a terminal a line takes: wide ones take two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF")
+        for char in text
+    )
+
+
+def fitted(text: str, width: int) -> str:
+    """A line made exactly this wide: padded, or cut with a mark that it goes on."""
+    if cells(text) > width:
+        mark = "…" if can_show("…") else "~"
+        while text and cells(text) > width - 1:
+            text = text[:-1]
+        text += mark
+    return text + " " * (width - cells(text))
+
+
+def rule(title: str) -> str:
+    """A line across with a title in it."""
+    dash = "─" if can_show("─") else "-"
+    return f"{dash * 2} {title} ".ljust(width(), dash)
 
 
 @contextmanager

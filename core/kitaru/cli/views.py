@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kitaru.cli import charts, output, style
-from kitaru.models import ArtifactRef, CheckpointCall, Execution, LogEntry, Page
+from kitaru.models import ArtifactRef, CheckpointCall, Execution, Page
 from kitaru.render import safe_text
 from kitaru.statistics import ExecutionStatisticsGrouping, ExecutionStatisticsMetric
 
@@ -195,13 +195,6 @@ def _number(value: float | str | None) -> str:
     if not 0.01 <= abs(value) < 1e15:
         return f"{value:.3g}"
     return f"{value:.2f}".rstrip("0").rstrip(".")
-
-
-def log_lines(entries: Sequence[LogEntry], *, exec_id: str) -> str:
-    """The messages of log entries, or that there are none."""
-    if not entries:
-        return output.line(f"No log entries found for execution {exec_id}.")
-    return "\n".join(output.block(entry.message) for entry in entries)
 
 
 def artifact_table(refs: Sequence[ArtifactRef]) -> str:

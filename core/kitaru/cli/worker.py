@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import signal
 import threading
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
 from kitaru import config
 from kitaru.cli import output
-from kitaru.cli.command import Command, Stream, open_client
+from kitaru.cli.command import Command, Said, Stream, open_client
 
 if TYPE_CHECKING:
     from kitaru.worker import Event
@@ -42,9 +42,7 @@ def worker(*, limit: int, once: bool) -> Stream:
     return Stream(_lines(serve(open_client(), limit=limit, once=once, stop=stop), stop))
 
 
-def _lines(
-    events: Iterator[Event], stop: threading.Event
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _lines(events: Iterator[Event], stop: threading.Event) -> Iterator[Said]:
     from kitaru import render
 
     before = signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
@@ -52,6 +50,6 @@ def _lines(
         for event in events:
             did = "Resumed" if event.event == "resumed" else "Cannot resume"
             text = f"{did} {event.exec_id} ({event.flow_name}): {event.reason}"
-            yield output.line(text), render.shown(dataclasses.asdict(event))
+            yield Said(output.line(text), render.shown(dataclasses.asdict(event)))
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import difflib
-import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,14 +11,14 @@ from datetime import datetime
 from itertools import islice
 from typing import Literal, overload
 
-from kitaru import clock, config, ids, launch
+from kitaru import config, ids, launch
 from kitaru.client import filters, limits
+from kitaru.client.following import LogEvent, LogSource, chosen
 from kitaru.client.questions import Questions
 from kitaru.client.statistics import Statistics
-from kitaru.client.steering import Steering
+from kitaru.client.watching import Watching
 from kitaru.errors import KitaruNotFoundError, KitaruUsageError
 from kitaru.models import (
-    LOG_LEVELS,
     ArtifactRef,
     CheckpointCall,
     Execution,
@@ -28,7 +27,6 @@ from kitaru.models import (
     Page,
     PendingWait,
 )
-from kitaru.redaction import is_storable
 from kitaru.store import (
     Transaction,
     artifacts,
@@ -40,15 +38,12 @@ from kitaru.store import (
     waits,
 )
 from kitaru.store.executions import Row
-from kitaru.store.logs import Which
-
-LogSource = Literal["step", "runner"]
 
 #: How Python's report of a crash begins, how long one with many threads is, and how much is told.
 _CRASH, _CRASH_REPORT_BYTES, _LAST_WORDS = "Fatal Python error", 64 * 1024, 600
 
 
-class Executions(Steering, Statistics, Questions):
+class Executions(Watching, Statistics, Questions):
     """The executions of a store; reached as `client.executions`."""
 
     def get(self, exec_id: str) -> Execution:
@@ -278,7 +273,7 @@ class Executions(Steering, Statistics, Questions):
             >>> [line.message for line in logs(handle.exec_id, tail=1)]
             ['three']
         """
-        which = _which(source, checkpoint=checkpoint, level=level, text=text)
+        which = chosen(source, checkpoint=checkpoint, level=level, text=text)
         for name, count in (("limit", limit), ("tail", tail)):
             if count is not None:
                 limits.checked(count, most=config.MAX_ROWS, name=name)
@@ -297,21 +292,9 @@ class Executions(Steering, Statistics, Questions):
                 if checkpoint is not None and not page:
                     _check_called(conn, row, checkpoint)
                 return page
-        return islice(self._follow(row, which), limit)
-
-    def _follow(self, row: Row, which: Which) -> Iterator[LogEntry]:
-        store, after, seen, never = self._open(), 0, -1, threading.Event()
-        while True:
-            if (version := store.version()) != seen:
-                seen = version
-                with store.snapshot() as conn:
-                    status = executions.at(conn, row.id).status
-                    found, after = logs.read_after(conn, row.id, which, after=after)
-                yield from found
-                if status.is_finished:
-                    return
-            else:
-                clock.wait(never, config.POLL_SECONDS)
+        events = self._followed(row, which, lambda: False)
+        lines = (event.entry for event in events if isinstance(event, LogEvent))
+        return islice(lines, limit)
 
     def pending_waits(self, exec_id: str) -> builtins.list[PendingWait]:
         """The questions an execution waits for, oldest first."""
@@ -353,21 +336,6 @@ class Executions(Steering, Statistics, Questions):
             return ""
         start = text.rfind(_CRASH)
         return (text[start:] if start >= 0 else text[-_LAST_WORDS:])[:_LAST_WORDS]
-
-
-def _which(
-    source: LogSource, *, checkpoint: str | None, level: str | None, text: str | None
-) -> Which:
-    """The lines that are asked for; refuses what cannot be asked."""
-    if source not in ("step", "runner"):
-        raise KitaruUsageError(f"source is {source!r}; use 'step' or 'runner'.")
-    for name, given in (("checkpoint", checkpoint), ("text", text)):
-        if given is not None and not (isinstance(given, str) and is_storable(given)):
-            raise KitaruUsageError(f"{name} is {given!r:.60}; give it as text.")
-    least = None if level is None else str(level).strip().upper()
-    if least is not None and least not in LOG_LEVELS:
-        raise KitaruUsageError(f"level is {level!r:.40}; use one of {', '.join(LOG_LEVELS)}.")
-    return Which(source, checkpoint, least, text)
 
 
 def _check_called(conn: Transaction, row: Row, checkpoint: str) -> None:

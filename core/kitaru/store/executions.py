@@ -118,7 +118,9 @@ def get(conn: sqlite3.Connection, execution: int) -> Execution:
     return model(conn, row, detail=True)
 
 
-def summary(conn: sqlite3.Connection, execution: int, *, client: Actions) -> Execution:
+def summary(
+    conn: sqlite3.Connection, execution: int, *, client: Actions | None = None
+) -> Execution:
     """One execution as a row of a listing, bound to a client."""
     row = conn.execute(f"{SUMMARY}WHERE id = ?", (execution,)).fetchone()
     return model(conn, row, detail=False, client=client)

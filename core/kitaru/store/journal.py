@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -224,6 +225,18 @@ def set_order(conn: sqlite3.Connection, execution: int, seq: int, *, order: int)
 def load(conn: sqlite3.Connection, execution: int, *, exec_id: str) -> list[CallRecord]:
     """All calls of an execution, in the order they were made, without their results."""
     rows = conn.execute(f"{SELECT}WHERE execution = ? ORDER BY seq", (execution,)).fetchall()
+    return [from_row(row, exec_id) for row in rows]
+
+
+def since(
+    conn: sqlite3.Connection, execution: int, *, exec_id: str, after: int, also: Iterable[int]
+) -> list[CallRecord]:
+    """The calls made behind a place, and those in some places, in the order they were made."""
+    rows = conn.execute(
+        f"{SELECT}WHERE execution = ? AND seq > ? UNION ALL {SELECT}WHERE execution = ? "  # noqa: S608
+        "AND seq <= ? AND seq IN (SELECT value FROM json_each(?)) ORDER BY seq",
+        (execution, after, execution, after, json.dumps([*also])),
+    ).fetchall()
     return [from_row(row, exec_id) for row in rows]
 
 

@@ -109,9 +109,16 @@ def read(
     *,
     limit: int | None = None,
     cursor: str | None = None,
+    until: int | None = None,
 ) -> Page[LogEntry]:
-    """The lines in the order of their times, from the first or from where a page has ended."""
+    """The lines in the order of their times, from the first or from where a page has ended.
+
+    With `until` only those that were stored up to this row.
+    """
     where, parameters = _conditions(execution, which)
+    if until is not None:
+        where += " AND id <= ?"
+        parameters.append(until)
     if cursor is not None:
         where += " AND (at, id) > (?, ?)"
         parameters += values.place(cursor, parts=2)
@@ -149,13 +156,22 @@ def key(record: LogRecord) -> int:
     return hash((_text(record.level) or "", _text(record.message) or ""))
 
 
+def newest(conn: sqlite3.Connection) -> int:
+    """The number of the row that was stored last, of whatever execution."""
+    return int(conn.execute("SELECT coalesce(max(id), 0) FROM logs").fetchone()[0])
+
+
 def read_after(
-    conn: sqlite3.Connection, execution: int, which: Which, *, after: int
+    conn: sqlite3.Connection, execution: int, which: Which, *, after: int, limit: int
 ) -> tuple[list[LogEntry], int]:
-    """The lines stored since a row, in the order they were stored, and the newest row's number."""
+    """A page of the lines stored since a row, in the order they were stored, and where it ends."""
     where, parameters = _conditions(execution, which)
-    rows = conn.execute(f"{_SELECT}{where} AND id > ? ORDER BY id", (*parameters, after)).fetchall()
-    return [_entry(row) for row in rows], rows[-1]["id"] if rows else after
+    # By row: each is looked at once, while the index would go through the whole execution.
+    rows = conn.execute(
+        f"{_SELECT}+{where} AND id > ? ORDER BY id LIMIT ?", (*parameters, after, limit)
+    ).fetchall()
+    end = rows[-1]["id"] if len(rows) == limit else newest(conn)
+    return [_entry(row) for row in rows], end
 
 
 def stored_after(conn: sqlite3.Connection, after: int, *, limit: int) -> list[StoredLine]:
