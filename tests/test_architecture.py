@@ -37,6 +37,7 @@ LAYERS: dict[str, int] = {
     "locks": 1,
     "limits": 1,
     "statistics": 1,
+    "upkeep": 1,
     # the one SQLite file
     "store": 2,
     # pure decisions

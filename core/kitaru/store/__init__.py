@@ -22,6 +22,7 @@ from kitaru.store import (
     keys,
     leases,
     logs,
+    removal,
     stacks,
     waits,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "leases",
     "logs",
     "open_store",
+    "removal",
     "sqlite_version",
     "stacks",
     "waits",
