@@ -33,6 +33,7 @@ LAYERS: dict[str, int] = {
     "naming": 1,
     "redaction": 1,
     "config": 1,
+    "files": 1,
     "host": 1,
     "locks": 1,
     "limits": 1,

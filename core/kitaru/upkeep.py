@@ -33,3 +33,35 @@ class Pruned(Model):
     bytes: int
     kept: dict[str, str]
     dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted(Model):
+    """How large the file was and is; `seconds` is how long nobody else could write."""
+
+    bytes_before: int
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Backup(Model):
+    """A sound copy of the whole store."""
+
+    path: str
+    bytes: int
+    executions: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFacts(Model):
+    """A store's file: `free_bytes` of it hold nothing, `wal_bytes` lie beside it.
+
+    `rows` counts what each table holds, `None` where that is more than is counted.
+    """
+
+    schema: int
+    bytes: int
+    free_bytes: int
+    wal_bytes: int
+    rows: dict[str, int | None]

@@ -1,9 +1,10 @@
-"""`kitaru executions delete` and `prune`."""
+"""`kitaru executions delete` and `prune`, and `kitaru backup`."""
 
 from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -64,3 +65,44 @@ def test_a_terminal_sees_how_far_a_pruning_is(cli: Cli):
         terminal.close()
     assert "Deleting executions" in shown
     assert "Deleted 1 execution" in shown
+
+
+def test_prune_makes_the_file_smaller_when_it_is_told_to(cli: Cli):
+    cli.completed(topic="x" * 3_000_000)
+    assert cli("executions", "prune", "--flow", "pipeline", "--dry-run", "--vacuum").code == 2
+    text = cli.good("executions", "prune", "--flow", "pipeline", "--vacuum")
+    pattern = r"  Compacted from [\d.]+ MB to [\d.]+ kB; others waited \d+\.\d s"
+    assert re.fullmatch(pattern, text.splitlines()[-1])
+    item = cli.json("executions", "prune", "--flow", "pipeline", "--vacuum").item
+    assert {*item["compacted"]} == {"bytes_before", "bytes", "seconds"}
+
+
+def test_a_terminal_hears_before_how_long_others_wait(cli: Cli):
+    cli.completed(topic="a")
+    prune = ["-m", "kitaru.cli", "executions", "prune", "--older-than", "0m", "--vacuum"]
+    terminal = Terminal([sys.executable, *prune])
+    try:
+        shown = terminal.all()
+    finally:
+        terminal.close()
+    assert shown.index("whoever writes waits about 1 s") < shown.index("Compacted from")
+
+
+def test_a_backup_says_what_it_has_made(cli: Cli, tmp_path: Path):
+    cli.completed(topic="a")
+    target = tmp_path / "copy.db"
+    text = cli.good("backup", str(target))
+    assert text.startswith(f"Backed up the store\n  File: {target}\n  Size: ")
+    assert text.endswith("\n  Executions: 1\n")
+    refused = cli.json("backup", str(target))
+    assert (refused.code, refused.error["type"]) == (1, "KitaruUsageError")
+    again = cli.json("backup", str(target), "--force")
+    assert again.document["command"] == "backup"
+    size = target.stat().st_size
+    assert again.item == {"path": str(target), "bytes": size, "executions": 1}
+
+
+def test_without_a_store_there_is_nothing_to_back_up(cli: Cli, tmp_path: Path):
+    refused = cli("backup", str(tmp_path / "copy.db"))
+    assert (refused.code, "There is no store at" in refused.err) == (1, True)
+    assert not [*cli.home.iterdir()]

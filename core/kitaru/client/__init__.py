@@ -11,9 +11,10 @@ import os
 from kitaru import config
 from kitaru.client.artifacts import Artifacts
 from kitaru.client.executions import Executions
+from kitaru.client.keeping import StoreKeeping
 from kitaru.store import Store, open_store
 
-__all__ = ["Artifacts", "Executions", "KitaruClient"]
+__all__ = ["Artifacts", "Executions", "KitaruClient", "StoreKeeping"]
 
 
 class KitaruClient:
@@ -36,6 +37,7 @@ class KitaruClient:
         self.home = config.find_home(home)
         self.artifacts = Artifacts(self._open)
         self.executions = Executions(self._open, self.home, artifacts=self.artifacts)
+        self.store = StoreKeeping(self._open, self.home)
 
     def version(self) -> int:
         """A number that is another one after any process has committed to the store.
