@@ -65,3 +65,17 @@ class StoreFacts(Model):
     free_bytes: int
     wal_bytes: int
     rows: dict[str, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding(Model):
+    """Something about a store that is not as it should be.
+
+    `code` is one word for its kind, `id` what it is about: an execution, a value, a file, a table.
+    """
+
+    code: str
+    id: str
+    message: str
+    advice: str
+    repaired: bool = False

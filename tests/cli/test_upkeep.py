@@ -1,4 +1,4 @@
-"""`kitaru executions delete` and `prune`, and `kitaru backup`."""
+"""`kitaru executions delete` and `prune`, `kitaru backup` and `kitaru doctor`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Cli
+from tests.support import query
 from tests.terminals import Terminal
 
 
@@ -106,3 +107,35 @@ def test_without_a_store_there_is_nothing_to_back_up(cli: Cli, tmp_path: Path):
     refused = cli("backup", str(tmp_path / "copy.db"))
     assert (refused.code, "There is no store at" in refused.err) == (1, True)
     assert not [*cli.home.iterdir()]
+
+
+def test_the_doctor_finds_nothing_in_a_sound_store(cli: Cli):
+    assert cli.good("doctor") == (
+        f"Kitaru doctor\n  Store: {cli.home / 'kitaru.db'}\n  Findings: none\n"
+    )
+    assert not [*cli.home.iterdir()]
+    cli.completed(topic="a")
+    assert cli.json("doctor", "--full").document == {"command": "doctor", "items": [], "count": 0}
+
+
+def test_the_doctor_tells_what_it_finds_and_repairs(cli: Cli):
+    cli.completed(topic="a")
+    cli.home.chmod(0o755)
+    query(cli.home, "INSERT INTO chunks VALUES ('inputs:99', 0, x'00')")
+    result = cli("doctor")
+    assert (result.code, result.err) == (1, "Error: The store has 2 findings that need somebody.\n")
+    assert "\n  Findings: 2\n  permissions " in result.out
+    assert "  orphaned_chunk inputs:99: Chunks of a value are left" in result.out
+    repaired = cli.good("doctor", "--repair")
+    assert repaired.count(" Repaired.") == 2
+    assert cli.good("doctor").endswith("Findings: none\n")
+
+
+def test_a_finding_as_json(cli: Cli):
+    cli.completed(topic="a")
+    query(cli.home, "UPDATE executions SET failure = NULL, status = 'failed'")
+    result = cli.json("doctor")
+    assert result.code == 1
+    (item,) = result.items
+    assert {*item} == {"code", "id", "message", "advice", "repaired"}
+    assert (item["code"], item["repaired"]) == ("status_mismatch", False)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import click
 
-from kitaru.cli import artifacts, executions, mcp, project, stacks, upkeep, worker
+from kitaru.cli import artifacts, doctor, executions, mcp, project, stacks, upkeep, worker
 from kitaru.cli.command import INTERRUPTED, Group, path_of, report
 from kitaru.version import VERSION
 
@@ -42,6 +42,7 @@ kitaru.add_command(project.status)
 kitaru.add_command(project.info)
 kitaru.add_command(project.init)
 kitaru.add_command(upkeep.backup)
+kitaru.add_command(doctor.doctor)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from kitaru import config, files
+from kitaru.client import examining
 from kitaru.client.upkeep import Progress
 from kitaru.errors import KitaruNotFoundError, KitaruStateError, KitaruUsageError
 from kitaru.store import Store, due, maintenance
-from kitaru.upkeep import Backup, Compacted, StoreFacts
+from kitaru.upkeep import Backup, Compacted, Finding, StoreFacts
 
 #: What a slow disk compacts in a second, in bytes.
 _COMPACTED_PER_SECOND = 60_000_000
@@ -81,6 +82,28 @@ class StoreKeeping:
         with files.whole(target, force=force) as made:
             found = maintenance.back_up(store, made, progress=progress)
         return replace(found, path=str(target))
+
+    def examine(
+        self, *, full: bool = False, repair: bool = False, progress: Progress | None = None
+    ) -> list[Finding]:
+        """What is wrong with the store; empty where all is well, or where there is none.
+
+        Args:
+            full: also check every index, and read every value against its digest.
+            repair: put right what is safe to: permissions, questions and chunks that belong to
+                nothing, logs of runners whose execution is gone.
+            progress: told how many values are read, and of how many.
+
+        Example:
+            >>> import kitaru
+            >>> handle = kitaru.flow(lambda: None, name="one").run()
+            >>> handle.wait()
+            >>> kitaru.KitaruClient().store.examine(full=True)
+            []
+        """
+        return examining.examine(
+            self._open, self._home, full=full, repair=repair, progress=progress
+        )
 
     def compact(self) -> Compacted:
         """Give the room of what was deleted back to the disk; nobody else can write meanwhile.

@@ -15,6 +15,7 @@ from collections.abc import Collection
 from kitaru import config
 from kitaru.store import (
     artifacts,
+    doctor,
     due,
     endings,
     executions,
@@ -36,6 +37,7 @@ __all__ = [
     "Transaction",
     "artifacts",
     "close_all",
+    "doctor",
     "due",
     "endings",
     "executions",

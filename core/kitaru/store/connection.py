@@ -75,7 +75,7 @@ class Database:
         self.read_only = not _prepare(home)
         with translated(self.path):
             if self.read_only:
-                self._writer = self._reader = _connect_read_only(self.path)
+                self._writer = self._reader = connect_read_only(self.path)
                 schema.check_current(self._reader, self.path)
             else:
                 self._lock = WriteLock(f"{self.path}.lock")
@@ -184,7 +184,7 @@ class Database:
         """One state of the store on a connection of its own, for reads that take long."""
         self._check_process()
         with translated(self.path):
-            conn = _connect_read_only(self.path) if self.read_only else self._connect()
+            conn = connect_read_only(self.path) if self.read_only else self._connect()
             with contextlib.closing(conn):
                 conn.execute("PRAGMA query_only=1")
                 conn.execute("BEGIN")
@@ -358,7 +358,7 @@ def _is_writable(home: config.Home) -> bool:
     return os.access(home.path, os.W_OK) and os.access(home.database, os.W_OK)
 
 
-def _connect_read_only(path: Path) -> sqlite3.Connection:
+def connect_read_only(path: Path) -> sqlite3.Connection:
     wal = Path(f"{path}-wal")
     # `immutable` would silently ignore a live WAL, so it is only for a file without one.
     mode = "mode=ro" if wal.exists() and wal.stat().st_size else "mode=ro&immutable=1"
