@@ -79,3 +79,32 @@ class Finding(Model):
     message: str
     advice: str
     repaired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Exported(Model):
+    """Executions in a file; `redacted` says that secrets in it are masked."""
+
+    path: str
+    exec_ids: tuple[str, ...]
+    bytes: int
+    redacted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Imported(Model):
+    """Executions that came from a file, and those of it that were there already."""
+
+    exec_ids: tuple[str, ...]
+    already: tuple[str, ...]
+    redacted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedArtifact(Model):
+    """One recorded value in a file, as `json`, `text` or `bytes`."""
+
+    artifact_id: str
+    path: str
+    bytes: int
+    format: str

@@ -9,7 +9,7 @@ import click
 
 from kitaru import config
 from kitaru import statistics as spec
-from kitaru.cli import actions, upkeep
+from kitaru.cli import actions, transfer, upkeep
 from kitaru.cli.command import Answer, Group, listed, open_client
 from kitaru.cli.options import groupings, metadata_values, metrics, point_in_time
 from kitaru.models import LOG_LEVELS, ExecutionStatus
@@ -28,7 +28,7 @@ def group() -> None:
     """
 
 
-for _command in (*actions.COMMANDS, *upkeep.COMMANDS):
+for _command in (*actions.COMMANDS, *upkeep.COMMANDS, *transfer.COMMANDS):
     group.add_command(_command)
 
 

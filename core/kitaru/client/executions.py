@@ -16,6 +16,7 @@ from kitaru import clock, config, ids, launch
 from kitaru.client import filters, limits
 from kitaru.client.statistics import Statistics
 from kitaru.client.steering import Steering
+from kitaru.client.transfer import Transfer
 from kitaru.client.upkeep import Upkeep
 from kitaru.errors import KitaruNotFoundError, KitaruUsageError
 from kitaru.models import (
@@ -39,7 +40,7 @@ LogSource = Literal["step", "runner"]
 _CRASH, _CRASH_REPORT_BYTES, _LAST_WORDS = "Fatal Python error", 64 * 1024, 600
 
 
-class Executions(Steering, Statistics, Upkeep):
+class Executions(Steering, Statistics, Upkeep, Transfer):
     """The executions of a store; reached as `client.executions`."""
 
     def get(self, exec_id: str) -> Execution:

@@ -26,6 +26,7 @@ from kitaru.store import (
     maintenance,
     removal,
     stacks,
+    transfer,
     waits,
 )
 from kitaru.store.connection import Database
@@ -50,6 +51,7 @@ __all__ = [
     "removal",
     "sqlite_version",
     "stacks",
+    "transfer",
     "waits",
 ]
 

@@ -84,7 +84,7 @@ def replays(conn: sqlite3.Connection) -> Replays:
     upto = conn.execute("SELECT max(id) FROM executions").fetchone()[0] or 0
     marks = ", ".join("?" * len(_READING))
     rows = conn.execute(
-        f"SELECT id FROM executions WHERE status IN ({marks}) AND original_exec_id NOT NULL",  # noqa: S608
+        f"SELECT id FROM executions WHERE status IN ({marks}) AND plan NOT NULL",  # noqa: S608
         _READING,
     )
     return Replays(tuple(row[0] for row in rows.fetchall()), upto)
@@ -139,7 +139,7 @@ def _needed_by_others(
     ids = {*going.values()}
     rows = conn.execute(
         "SELECT id, exec_id, status, original_exec_id FROM executions "  # noqa: S608
-        f"WHERE (id {_IN} OR id > ?) AND original_exec_id NOT NULL",
+        f"WHERE (id {_IN} OR id > ?) AND plan NOT NULL",
         (json.dumps(known.rows), known.upto),
     ).fetchall()
     found = {
