@@ -33,12 +33,14 @@ LAYERS: dict[str, int] = {
     "naming": 1,
     "redaction": 1,
     "config": 1,
+    "files": 1,
     "host": 1,
     "locks": 1,
     "vault": 1,
     "masks": 1,
     "limits": 1,
     "statistics": 1,
+    "upkeep": 1,
     # the one SQLite file
     "store": 2,
     # pure decisions

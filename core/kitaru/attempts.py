@@ -209,6 +209,8 @@ def from_cache(drive: Drive, step: Step, request: CallRequest) -> Steps:
     key = request.cache_key()
     with drive.ledger.store.snapshot() as conn:
         hit = journal.cached(conn, key)
+        # All of it now: its execution may be deleted before this call is recorded.
+        saved = artifacts.saved(conn, hit.execution, hit.seq) if hit is not None else []
     if hit is None or not _loads(request, hit):
         return (yield from Attempts(drive, step, request, cache_key=key).steps())
     now = clock.now_us()
@@ -222,10 +224,9 @@ def from_cache(drive: Drive, step: Step, request: CallRequest) -> Steps:
         original_call_id=hit.call,
         cached_from=hit.call,
     )
-    target = (drive.ledger.lease.execution, step.seq)
 
     def copy(conn: Transaction) -> None:
-        artifacts.copy(conn, (hit.execution, hit.seq), target)
+        artifacts.replace(conn, drive.ledger.lease.execution, step.seq, new=saved)
 
     return (yield from recording(drive, step, record, result=hit.result, also=copy))
 

@@ -45,6 +45,8 @@ def start(drive: Drive, step: Step, request: ChildRequest) -> str:
     request.run.prepare()
     with drive.ledger.commit() as conn:
         drive.course.check()  # a cancellation reaches only the children that there are
+        if earlier is not None and not executions.exists(conn, earlier):
+            earlier = None  # deleted since: a retry starts another
         exec_id, is_taken = earlier, False
         if earlier is not None:
             is_taken = request.run.retry(conn, earlier)

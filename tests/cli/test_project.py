@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sqlite3
 import stat
 from pathlib import Path
 
 import pytest
 
+from kitaru import config
+from kitaru.client.about import facts
+from kitaru.store import schema
 from kitaru.version import VERSION
+
+OLD_ENGINE = tuple(map(int, sqlite3.sqlite_version.split("."))) < (3, 51, 3)
 
 
 @pytest.fixture
@@ -110,7 +116,34 @@ def test_info_names_versions_and_reads_well(cli, nothing_set):
         "  Stack: gpu (active stack)",
         "  Cache: no (default)",
         "  Retries: 0 (default)",
+        *([f"  Note: {facts(config.find_home())['sqlite_note']}"] if OLD_ENGINE else []),
+        f"  Schema: {schema.SCHEMA_VERSION}",
+        *(line for line in cli.good("info").splitlines() if line.startswith("  Store size: ")),
+        "  Executions: none",
+        *(line for line in cli.good("info").splitlines() if line.startswith("  Rows: ")),
     ]
+
+
+def test_info_tells_what_the_store_holds(cli, nothing_set):
+    assert cli.json("info").item["store"] is None
+    cli.completed(topic="a")
+    store = cli.json("info").item["store"]
+    assert store["schema"] == schema.SCHEMA_VERSION
+    assert store["bytes"] > 50_000
+    assert store["wal_bytes"] == os.stat(cli.home / "kitaru.db-wal").st_size
+    assert {name: n for name, n in store["statuses"].items() if n} == {"completed": 1}
+    assert (store["rows"]["executions"], store["rows"]["calls"]) == (1, 2)
+    text = cli.good("info")
+    assert re.search(
+        r"\n  Store size: [\d.]+ kB \(0 bytes of it free, [\d.]+ kB in the WAL\)\n", text
+    )
+    assert "\n  Executions: 1 completed\n  Rows: artifacts 1, calls 2, " in text
+
+
+def test_info_of_a_damaged_store_is_refused(cli, nothing_set):
+    (cli.home / "kitaru.db").write_bytes(b"not a database" * 1000)
+    result = cli("info")
+    assert (result.code, result.out, "damaged" in result.err) == (1, "", True)
 
 
 def test_info_refuses_a_setting_that_cannot_be_right(cli, nothing_set, monkeypatch):

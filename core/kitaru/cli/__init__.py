@@ -19,6 +19,7 @@ import click
 from kitaru.cli import (
     artifacts,
     completion,
+    doctor,
     executions,
     log_store,
     mcp,
@@ -26,6 +27,7 @@ from kitaru.cli import (
     project,
     secrets,
     stacks,
+    upkeep,
     worker,
 )
 from kitaru.cli.command import INTERRUPTED, Group, path_of, report
@@ -57,6 +59,8 @@ kitaru.add_command(project.status)
 kitaru.add_command(project.info)
 kitaru.add_command(project.init)
 kitaru.add_command(completion.completion)
+kitaru.add_command(upkeep.backup)
+kitaru.add_command(doctor.doctor)
 
 
 def main(args: Sequence[str] | None = None) -> int:

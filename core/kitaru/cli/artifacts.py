@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
+from kitaru.cli import output
 from kitaru.cli.command import Answer, Group, listed, open_client
 
 
@@ -58,3 +61,26 @@ def get(artifact_id: str) -> Answer:
     client = open_client()
     shown = render.artifact_value(client, client.artifacts.get(artifact_id))
     return Answer(json=lambda: {"item": shown}, text=lambda: views.artifact(shown))
+
+
+@group.command("export")
+@click.argument("artifact_id", metavar="ID")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+def export(artifact_id: str, path: Path, force: bool) -> Answer:
+    """Write one artifact's value into a file: text and bytes as they are, the rest as JSON.
+
+    \b
+    Example:
+      kitaru artifacts export kr-4f1c/draft draft.txt
+    """
+    exported = open_client().artifacts.export(artifact_id, path, force=force)
+    pairs = [
+        ("File", exported.path),
+        ("Format", exported.format),
+        ("Size", output.size(exported.bytes)),
+    ]
+    return Answer(
+        json=lambda: {"item": exported.to_dict()},
+        text=lambda: output.fields(f"Exported artifact: {exported.artifact_id}", pairs),
+    )

@@ -9,7 +9,7 @@ import click
 
 from kitaru import config
 from kitaru import statistics as spec
-from kitaru.cli import actions, logs, timeline, watch
+from kitaru.cli import actions, logs, timeline, transfer, upkeep, watch
 from kitaru.cli.command import Answer, Group, listed, open_client
 from kitaru.cli.options import groupings, metadata_values, metrics, point_in_time
 from kitaru.models import ExecutionStatus
@@ -25,7 +25,14 @@ def group() -> None:
     """
 
 
-for _command in (*actions.COMMANDS, logs.logs, watch.watch, timeline.timeline):
+for _command in (
+    *actions.COMMANDS,
+    logs.logs,
+    watch.watch,
+    timeline.timeline,
+    *upkeep.COMMANDS,
+    *transfer.COMMANDS,
+):
     group.add_command(_command)
 
 

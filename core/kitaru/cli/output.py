@@ -67,3 +67,11 @@ def moment(time: datetime | None, *, separator: str = "T", missing: str = NOT_AV
     if time is None:
         return missing
     return time.strftime(f"%Y-%m-%d{separator}%H:%M:%SZ")
+
+
+def size(count: int) -> str:
+    """A number of bytes in the largest unit that it fills."""
+    for power, unit in ((3, "GB"), (2, "MB"), (1, "kB")):
+        if count >= 1000**power:
+            return f"{count / 1000**power:.1f} {unit}"
+    return f"{count} bytes" if count != 1 else "1 byte"

@@ -6,7 +6,7 @@ Looking never makes a store: `status` and `info` open the file only where there 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,9 @@ from kitaru.cli import output
 from kitaru.cli.command import Answer, Command, open_client
 from kitaru.errors import KitaruBackendError, KitaruError
 from kitaru.models import ExecutionStatus
+
+if TYPE_CHECKING:
+    from kitaru.client import KitaruClient
 
 
 @click.command("status", cls=Command)
@@ -44,10 +47,6 @@ def status() -> Answer:
 
 
 def _status_text(item: dict[str, Any]) -> str:
-    counts = item["executions"]
-    shown = "not available"
-    if counts is not None:
-        shown = ", ".join(f"{n} {name}" for name, n in counts.items() if n) or "none"
     pairs = [
         ("SDK version", item["sdk_version"]),
         ("Python version", item["python_version"]),
@@ -57,7 +56,7 @@ def _status_text(item: dict[str, Any]) -> str:
         ("Writable", "yes" if item["writable"] else "no"),
         ("Durability", item["durability"]),
         ("SQLite version", item["sqlite_version"]),
-        ("Executions", shown),
+        ("Executions", _counted(item["executions"])),
     ]
     if item["log_store_status"] != "not set":
         pairs.append(("Log store", item["log_store_status"]))
@@ -68,9 +67,15 @@ def _status_text(item: dict[str, Any]) -> str:
     return output.fields("Kitaru status", pairs)
 
 
+def _counted(counts: dict[str, int] | None) -> str:
+    if counts is None:
+        return "not available"
+    return ", ".join(f"{n} {name}" for name, n in counts.items() if n) or "none"
+
+
 @click.command("info", cls=Command)
 def info() -> Answer:
-    """Show versions, and every setting with where its value came from.
+    """Show versions, what the store holds, and every setting with where its value came from.
 
     \b
     Example:
@@ -81,9 +86,17 @@ def info() -> Answer:
 
     home = config.find_home()
     about = facts(home)
-    item = {key: about[key] for key in ("sdk_version", "python_version", "sqlite_version")}
+    kept = ("sdk_version", "python_version", "sqlite_version", "sqlite_note")
+    item = {key: about[key] for key in kept}
     item["settings"] = {key: each.to_dict() for key, each in settings_in_force(home).items()}
+    item["store"] = _store(open_client()) if about["exists"] else None
     return Answer(json=lambda: {"item": render.shown(item)}, text=lambda: _info_text(item))
+
+
+def _store(client: KitaruClient) -> dict[str, Any]:
+    counts = client.executions.status_counts()
+    statuses = {each.value: counts.get(each, 0) for each in ExecutionStatus}
+    return client.store.facts().to_dict() | {"statuses": statuses}
 
 
 def _info_text(item: dict[str, Any]) -> str:
@@ -97,7 +110,24 @@ def _info_text(item: dict[str, Any]) -> str:
         if isinstance(value, bool):
             value = "yes" if value else "no"
         pairs.append((name.replace("_", " ").capitalize(), f"{value} ({setting['source']})"))
-    return output.fields("Kitaru info", pairs)
+    if item["sqlite_note"] is not None:
+        pairs.append(("Note", item["sqlite_note"]))
+    return output.fields("Kitaru info", pairs + _store_pairs(item["store"]))
+
+
+def _store_pairs(store: dict[str, Any] | None) -> list[tuple[str, Any]]:
+    if store is None:
+        return []
+    free, wal = output.size(store["free_bytes"]), output.size(store["wal_bytes"])
+    rows = ", ".join(
+        f"{name} {'many' if count is None else count}" for name, count in store["rows"].items()
+    )
+    return [
+        ("Schema", store["schema"]),
+        ("Store size", f"{output.size(store['bytes'])} ({free} of it free, {wal} in the WAL)"),
+        ("Executions", _counted(store["statuses"])),
+        ("Rows", rows),
+    ]
 
 
 @click.command("init", cls=Command)

@@ -11,10 +11,11 @@ import os
 from kitaru import config
 from kitaru.client.artifacts import Artifacts
 from kitaru.client.executions import Executions
+from kitaru.client.keeping import StoreKeeping
 from kitaru.client.suggestions import Suggestions
 from kitaru.store import Store, open_store
 
-__all__ = ["Artifacts", "Executions", "KitaruClient", "Suggestions"]
+__all__ = ["Artifacts", "Executions", "KitaruClient", "StoreKeeping", "Suggestions"]
 
 
 class KitaruClient:
@@ -38,6 +39,7 @@ class KitaruClient:
         self.artifacts = Artifacts(self._open)
         self.executions = Executions(self._open, self.home, artifacts=self.artifacts)
         self.suggestions = Suggestions(self._open, self.home, artifacts=self.artifacts)
+        self.store = StoreKeeping(self._open, self.home)
 
     def version(self) -> int:
         """A number that is another one after any process has committed to the store.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from kitaru import codec, config, serializers
+from kitaru import codec, config, files, serializers
 from kitaru.client import limits, views
 from kitaru.errors import KitaruNotFoundError, KitaruUsageError
 from kitaru.models import ArtifactRef, ArtifactView, Page
@@ -14,6 +16,7 @@ from kitaru.redaction import is_storable
 from kitaru.store import Store, Transaction, artifacts, executions
 from kitaru.store.artifacts import StoredArtifact, Wanted
 from kitaru.store.executions import Row
+from kitaru.upkeep import ExportedArtifact
 
 #: How many ids the refusal of an unknown one names, and how much of them in characters.
 _TOLD, _TOLD_CHARACTERS = 5, 200
@@ -102,6 +105,30 @@ class Artifacts:
         limits.checked(offset, most=codec.MAX_VALUE_BYTES, least=0, name="offset")
         artifact, record = self._read(artifact_id)
         return views.view(self.bound(artifact.model), record, offset=offset, limit=limit)
+
+    def export(
+        self, artifact_id: str, path: str | os.PathLike[str], *, force: bool = False
+    ) -> ExportedArtifact:
+        """Write an artifact's value into a file: text and bytes as they are, the rest as JSON.
+
+        Nothing is masked. Only the file's owner can read it.
+
+        Args:
+            artifact_id: its id.
+            path: the file to make.
+            force: replace a file that is there.
+
+        Raises:
+            KitaruNotFoundError: there is no such artifact.
+            KitaruUsageError: the file is there or cannot be one, or the value is a pickle.
+            KitaruBackendError: the file cannot be written.
+        """
+        artifact, record = self._read(artifact_id)
+        target, id_ = Path(path).absolute(), artifact.model.artifact_id
+        form, data = views.file_of(artifact.model, record)
+        with files.whole(target, force=force) as made:
+            made.write_bytes(data)
+        return ExportedArtifact(id_, str(target), len(data), form)
 
     def _read(self, artifact_id: str) -> tuple[StoredArtifact, bytes]:
         with self._open().snapshot() as conn:

@@ -16,6 +16,8 @@ from kitaru.client import filters, limits
 from kitaru.client.following import LogEvent, LogSource, chosen
 from kitaru.client.questions import Questions
 from kitaru.client.statistics import Statistics
+from kitaru.client.transfer import Transfer
+from kitaru.client.upkeep import Upkeep
 from kitaru.client.watching import Watching
 from kitaru.errors import KitaruNotFoundError, KitaruUsageError
 from kitaru.models import (
@@ -43,7 +45,7 @@ from kitaru.store.executions import Row
 _CRASH, _CRASH_REPORT_BYTES, _LAST_WORDS = "Fatal Python error", 64 * 1024, 600
 
 
-class Executions(Watching, Statistics, Questions):
+class Executions(Watching, Statistics, Questions, Upkeep, Transfer):
     """The executions of a store; reached as `client.executions`."""
 
     def get(self, exec_id: str) -> Execution:

@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from kitaru import codec, config
+from kitaru.errors import KitaruUsageError
 from kitaru.models import ArtifactRef, ArtifactView, ViewFormat
 from kitaru.redaction import is_secret, shown_value
 
@@ -38,6 +39,26 @@ def view(ref: ArtifactRef, record: bytes, *, offset: int, limit: int) -> Artifac
         note = f"{ref.size} bytes are too many to be shown. Load it in Python: {_load(ref)}"
         return ArtifactView(ref, kind, mime, note=note)
     return _of_text(ref, codec.plain(record), offset=offset, limit=limit)
+
+
+def file_of(ref: ArtifactRef, record: bytes) -> tuple[str, bytes]:
+    """What a file of a value is, `json`, `text` or `bytes`, and what is in it.
+
+    Raises:
+        KitaruUsageError: it is a pickle, which is never read.
+    """
+    if codec.pickle_of(record, path=ref.artifact_id) is not None:
+        raise KitaruUsageError(
+            f"Artifact {ref.artifact_id} is a pickle, which is never read to write it to a file: "
+            f"where you trust who wrote it, load it in Python. {_load(ref, 'allow_pickle=True')}"
+        )
+    raw = codec.bytes_of(record, path=ref.artifact_id)
+    if raw is not None:
+        return "bytes", raw
+    value = codec.plain(record)
+    if isinstance(value, str):
+        return "text", value.encode()
+    return "json", json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 def _of_text(ref: ArtifactRef, value: object, *, offset: int, limit: int) -> ArtifactView:

@@ -15,6 +15,7 @@ from collections.abc import Collection
 from kitaru import config, masks
 from kitaru.store import (
     artifacts,
+    doctor,
     due,
     endings,
     executions,
@@ -22,9 +23,12 @@ from kitaru.store import (
     keys,
     leases,
     logs,
+    maintenance,
     refs,
+    removal,
     settings,
     stacks,
+    transfer,
     waits,
 )
 from kitaru.store.connection import Database
@@ -36,6 +40,7 @@ __all__ = [
     "Transaction",
     "artifacts",
     "close_all",
+    "doctor",
     "due",
     "endings",
     "executions",
@@ -43,11 +48,14 @@ __all__ = [
     "keys",
     "leases",
     "logs",
+    "maintenance",
     "open_store",
     "refs",
+    "removal",
     "settings",
     "sqlite_version",
     "stacks",
+    "transfer",
     "waits",
 ]
 

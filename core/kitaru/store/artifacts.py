@@ -71,21 +71,21 @@ def replace(conn: sqlite3.Connection, execution: int, seq: int, *, new: list[New
         )
 
 
-def copy(conn: sqlite3.Connection, source: tuple[int, int], target: tuple[int, int]) -> None:
-    """Give a call (row of its execution, its number) what another call saved."""
+def saved(conn: sqlite3.Connection, execution: int, seq: int) -> list[NewArtifact]:
+    """What a call has saved, to be given to another one."""
     rows = conn.execute(
         "SELECT position, name, kind, tags, created_at, size, digest, data FROM artifacts "
         "WHERE execution = ? AND seq = ? ORDER BY position",
-        source,
+        (execution, seq),
     ).fetchall()
     new = []
     for row in rows:
-        place = _owner(*source, row["position"])
+        place = _owner(execution, seq, row["position"])
         stored = StoredValue(row["data"], row["size"], row["digest"])
         data = values.get(conn, place, stored, what=f"Artifact {row['name']}")
         tags = tuple(values.load(row["tags"], what=f"Artifact {row['name']}"))
         new.append(NewArtifact(row["name"], row["kind"], tags, row["created_at"], data))
-    replace(conn, *target, new=new)
+    return new
 
 
 @dataclass(frozen=True, slots=True)

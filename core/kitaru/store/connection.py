@@ -75,7 +75,7 @@ class Database:
         self.read_only = not _prepare(home)
         with translated(self.path):
             if self.read_only:
-                self._writer = self._reader = _connect_read_only(self.path)
+                self._writer = self._reader = connect_read_only(self.path)
                 schema.check_current(self._reader, self.path)
             else:
                 self._lock = WriteLock(f"{self.path}.lock")
@@ -101,6 +101,21 @@ class Database:
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """One transaction on the write path; committed when the block ends without an error."""
+        with self.alone() as conn:
+            try:
+                conn.execute("BEGIN IMMEDIATE")  # in here: Ctrl-C may come as it returns
+                schema.refuse_upgraded(conn, self.path)
+                yield conn
+                conn.execute("COMMIT")
+            except BaseException:
+                # A full disk rolls back by itself; a second ROLLBACK would hide the cause.
+                if conn.in_transaction:
+                    conn.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[sqlite3.Connection]:
+        """The write path without a transaction, while which nobody else writes."""
         self._check_process()
         if self.read_only:
             raise KitaruBackendError(
@@ -113,17 +128,7 @@ class Database:
                     f"The store {self.path} was removed or replaced while it was open; nothing "
                     "can be recorded in it any more. Restore it, then start the process again."
                 )
-            conn = self._writer
-            try:
-                conn.execute("BEGIN IMMEDIATE")  # in here: Ctrl-C may come as it returns
-                schema.refuse_upgraded(conn, self.path)
-                yield conn
-                conn.execute("COMMIT")
-            except BaseException:
-                # A full disk rolls back by itself; a second ROLLBACK would hide the cause.
-                if conn.in_transaction:
-                    conn.execute("ROLLBACK")
-                raise
+            yield self._writer
 
     def together(self, work: Callable[[sqlite3.Connection], None]) -> None:
         """Do work in a transaction that it shares with whatever else is ready by then.
@@ -173,6 +178,17 @@ class Database:
             finally:
                 if outermost and self._reader.in_transaction:
                     self._reader.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[sqlite3.Connection]:
+        """One state of the store on a connection of its own, for reads that take long."""
+        self._check_process()
+        with translated(self.path):
+            conn = connect_read_only(self.path) if self.read_only else self._connect()
+            with contextlib.closing(conn):
+                conn.execute("PRAGMA query_only=1")
+                conn.execute("BEGIN")
+                yield conn
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """All rows of one query."""
@@ -342,7 +358,7 @@ def _is_writable(home: config.Home) -> bool:
     return os.access(home.path, os.W_OK) and os.access(home.database, os.W_OK)
 
 
-def _connect_read_only(path: Path) -> sqlite3.Connection:
+def connect_read_only(path: Path) -> sqlite3.Connection:
     wal = Path(f"{path}-wal")
     # `immutable` would silently ignore a live WAL, so it is only for a file without one.
     mode = "mode=ro" if wal.exists() and wal.stat().st_size else "mode=ro&immutable=1"

@@ -76,6 +76,15 @@ def undriven(conn: sqlite3.Connection) -> list[Due]:
     return sorted(found, key=lambda each: each.id)
 
 
+def driven(conn: sqlite3.Connection) -> list[str]:
+    """The executions that somebody drives now."""
+    rows = conn.execute(
+        f"SELECT exec_id, {_HOLDER} FROM leases JOIN executions ON id = execution "  # noqa: S608
+        "WHERE runner NOT NULL ORDER BY id"
+    ).fetchall()
+    return [row["exec_id"] for row in rows if leases.holder(row) == "alive"]
+
+
 def next_at(conn: sqlite3.Connection) -> int | None:
     """When the next sleep or the time of a waiting execution ends, in microseconds."""
     row = conn.execute(

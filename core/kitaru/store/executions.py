@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from kitaru import clock, codec, config
+from kitaru.errors import KitaruNotFoundError
 from kitaru.models import Actions, Execution, ExecutionStatus, move
 from kitaru.store import journal, leases, refs, values, waits
 from kitaru.store import metadata as rows
@@ -108,8 +109,16 @@ def at(conn: sqlite3.Connection, execution: int) -> Row:
     row = conn.execute(
         "SELECT id, exec_id, status FROM executions WHERE id = ?", (execution,)
     ).fetchone()
+    if row is None:
+        raise KitaruNotFoundError("The execution was deleted meanwhile. Look at what there is now.")
     holder = leases.holder(leases.row(conn, execution))
     return Row(row["id"], row["exec_id"], ExecutionStatus(row["status"]), holder)
+
+
+def exists(conn: sqlite3.Connection, exec_id: str) -> bool:
+    """Whether there is an execution with this full id."""
+    sql = "SELECT 1 FROM executions WHERE exec_id = ?"
+    return conn.execute(sql, (exec_id,)).fetchone() is not None
 
 
 def get(conn: sqlite3.Connection, execution: int) -> Execution:

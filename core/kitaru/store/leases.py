@@ -84,10 +84,17 @@ def take(conn: sqlite3.Connection, *, execution: int, exec_id: str, runner: str)
 
 def fence(conn: sqlite3.Connection, lease: Lease) -> bool:
     """Refuse the write of an overtaken driver; otherwise tell whether a cancel was requested."""
+    # By its id too: the row of a deleted execution may be another one's by now.
     now = conn.execute(
-        "SELECT epoch, cancel_requested FROM leases WHERE execution = ?", (lease.execution,)
+        "SELECT epoch, cancel_requested FROM leases JOIN executions ON id = execution "
+        "WHERE execution = ? AND exec_id = ?",
+        (lease.execution, lease.exec_id),
     ).fetchone()
-    if now is None or now[0] != lease.epoch:
+    if now is None:
+        raise KitaruLeaseError(
+            f"Execution {lease.exec_id} was deleted. Its runner stopped and wrote nothing more."
+        )
+    if now[0] != lease.epoch:
         raise KitaruLeaseError(
             f"Execution {lease.exec_id} was taken over by another runner. This one stopped and "
             "wrote nothing more; `kitaru executions get` shows how it goes on."

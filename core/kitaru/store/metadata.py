@@ -64,6 +64,12 @@ def put(
     )
 
 
+def drop(conn: sqlite3.Connection, execution: int) -> None:
+    """Remove the rows of an execution that goes."""
+    (text,) = conn.execute("SELECT metadata FROM executions WHERE id = ?", (execution,)).fetchone()
+    put(conn, execution, before=dict(_items(text)), after={})
+
+
 def fill(conn: sqlite3.Connection) -> None:
     """Write the rows of all executions, for a store that had none."""
     found = conn.execute("SELECT id, flow_id, metadata FROM executions WHERE metadata != '{}'")
