@@ -181,6 +181,15 @@ def test_headings_are_ascii_where_the_encoding_is(home: Any):
     assert said.splitlines()[-1] == "[Execution completed successfully]"
 
 
+def test_an_empty_line_is_a_line(cli: Cli):
+    handle = flow(lambda: say(" "), name="blank").run()
+    handle.wait(60)
+    with open_store(cli.client.home).write() as conn:
+        row = executions.find(conn, handle.exec_id)
+        stored.add(conn, row.id, [LogRecord(clock.now_us(), "INFO", "")])
+    assert cli.good("executions", "logs", handle.exec_id, "--tail", "1") == "\n"
+
+
 def test_levels_have_colours_on_a_terminal_only(cli: Cli):
     @flow
     def warns() -> None:
