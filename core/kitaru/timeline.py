@@ -185,9 +185,8 @@ def rows(timeline: Timeline) -> tuple[list[Row], list[str]]:
         for span in timeline.spans:
             by_name.setdefault((span.kind, span.name), []).append(span)
         made = [_row(name, spans, timeline.seconds) for (_, name), spans in by_name.items()]
-        notes.append(
-            f"{len(timeline.spans)} spans, folded by name, with how many there are of each."
-        )
+        told = "folded by name: how many of each, and their time together."
+        notes.append(f"{len(timeline.spans)} spans, {told}")
     if len(made) > MAX_SPANS:
         kept = {id(row) for row in sorted(made, key=lambda row: -row.seconds)[:MAX_SPANS]}
         notes.append(f"The {MAX_SPANS} longest of {len(made)} names.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -180,6 +181,15 @@ def test_headings_are_ascii_where_the_encoding_is(home: Any):
     assert said.splitlines()[-1] == "[Execution completed successfully]"
 
 
+def test_an_empty_line_is_a_line(cli: Cli):
+    handle = flow(lambda: say(" "), name="blank").run()
+    handle.wait(60)
+    with open_store(cli.client.home).write() as conn:
+        row = executions.find(conn, handle.exec_id)
+        stored.add(conn, row.id, [LogRecord(clock.now_us(), "INFO", "")])
+    assert cli.good("executions", "logs", handle.exec_id, "--tail", "1") == "\n"
+
+
 def test_levels_have_colours_on_a_terminal_only(cli: Cli):
     @flow
     def warns() -> None:
@@ -253,6 +263,23 @@ def test_each_question_is_told_once_and_its_answer_lets_it_go_on(follower: Any, 
         {"status": "completed", "message": "Execution completed successfully"},
     )
     assert machine.rest() == ("", "", 0)
+
+
+def test_questions_that_are_open_together_are_all_told(follower: Any, cli: Cli):
+    @flow
+    async def asks_twice() -> None:
+        waits = (kitaru.wait(name=name, schema=int, timeout=0) for name in ("left", "right"))
+        await asyncio.gather(*waits)
+
+    handle = asks_twice.run()
+    drives.left(handle.exec_id)
+    following = follower(handle.exec_id)
+    assert {following.line(), following.line()} == {
+        "[Execution is waiting for input on: left]",
+        "[Execution is waiting for input on: right]",
+    }
+    cli.client.executions.cancel(handle.exec_id)
+    assert following.rest() == ("[Execution cancelled]\n", "", 1)
 
 
 def test_a_failed_one_that_is_retried_is_followed_from_its_first_line(follower: Any, cli: Cli):
@@ -330,6 +357,13 @@ def test_what_cannot_be_followed_is_refused(cli: Cli):
     assert "No execution 'kr-zzz'" in cli("executions", "logs", "kr-zzz", "--follow").err
     for option in ("--tail", "--limit"):
         assert cli("executions", "logs", "kr-1", "--follow", option, "3").code == 2
+
+
+def test_following_and_watching_can_be_stopped(cli: Cli):
+    exec_id = talked()
+    executions = cli.client.executions
+    assert [event.event for event in executions.follow(exec_id, stop=lambda: True)] == ["log"] * 5
+    assert [*executions.watch(exec_id, stop=lambda: True)] == []
 
 
 def test_more_lines_than_a_page_all_come_in_order(cli: Cli, monkeypatch: pytest.MonkeyPatch):

@@ -122,7 +122,7 @@ def test_many_spans_are_folded_by_name_and_kind():
     ]
     assert found[0].seconds == pytest.approx(3)
     assert [segment.status for segment in found[0].segments] == [DONE, FAILED, DONE]
-    assert notes == ["301 spans, folded by name, with how many there are of each."]
+    assert notes == ["301 spans, folded by name: how many of each, and their time together."]
 
 
 def test_of_too_many_names_the_longest_are_kept_in_their_order():

@@ -79,7 +79,7 @@ def logs(
     entries = open_client().executions.logs(exec_id, limit=limit, tail=tail, **chosen)
     return Answer(
         json=lambda: listed([render.log_entry(entry) for entry in entries]),
-        text=lambda: shown.all(entries) or _none(exec_id),
+        text=lambda: shown.all(entries) if entries else _none(exec_id),
     )
 
 

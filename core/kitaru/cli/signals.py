@@ -60,7 +60,7 @@ def _until_unread(pipe: int, is_over: threading.Event) -> None:
 
 def _pipe() -> int | None:
     """Standard output where it is a pipe, on systems that can watch one."""
-    if not hasattr(select, "poll"):
+    if sys.stdout is None or not hasattr(select, "poll"):
         return None
     try:
         number = sys.stdout.fileno()

@@ -40,7 +40,7 @@ def is_terminal(stream: TextIO | None = None) -> bool:
     """Whether somebody looks at standard output, or at another stream, on a terminal."""
     stream = sys.stdout if stream is None else stream
     try:
-        return stream.isatty()
+        return stream is not None and stream.isatty()
     except ValueError:  # closed
         return False
 
