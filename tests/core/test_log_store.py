@@ -207,6 +207,19 @@ def test_what_cannot_be_right_is_refused_and_quotes_no_credentials(
     assert log_store.current_log_store() is None
 
 
+def test_finding_what_is_not_sent_reads_no_whole_table(home: Path) -> None:
+    asked: list[str] = []
+    with drives.store().snapshot() as conn:
+        conn.set_trace_callback(asked.append)
+        logs.stored_after(conn, 7, limit=5)
+        logs.count_after(conn, 7)
+        logs.last_id(conn)
+        conn.set_trace_callback(None)
+        plans = [conn.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall() for sql in asked]
+    assert len(plans) == 3
+    assert not [row[3] for plan in plans for row in plan if "SCAN" in row[3]]
+
+
 # --- a file ---------------------------------------------------------------------------------------
 
 
