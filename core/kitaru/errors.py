@@ -10,7 +10,7 @@
     │   │   ├── KitaruUserCodeError      user code raised
     │   │   └── KitaruDivergenceError    the code no longer matches what was recorded
     │   ├── KitaruBackendError       the store could not do what was asked
-    │   │   ├── KitaruNotFoundError      no such execution, artifact or wait (also a LookupError)
+    │   │   ├── KitaruNotFoundError      no such execution, artifact, wait or secret (a LookupError)
     │   │   └── KitaruLogRetrievalError  logs could not be read
     │   ├── KitaruCorruptionError    stored bytes are damaged
     │   └── KitaruSerializationError a value that cannot be recorded or rebuilt
@@ -88,7 +88,7 @@ class KitaruBackendError(KitaruRuntimeError):
 
 
 class KitaruNotFoundError(KitaruBackendError, LookupError):
-    """No execution, artifact or wait has this id."""
+    """No execution, artifact, wait, secret or model alias has this id or name."""
 
 
 class KitaruLogRetrievalError(KitaruBackendError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import os
@@ -206,6 +207,19 @@ def test_what_cannot_be_right_is_refused_and_quotes_no_credentials(
     assert log_store.current_log_store() is None
 
 
+def test_finding_what_is_not_sent_reads_no_whole_table(home: Path) -> None:
+    asked: list[str] = []
+    with drives.store().snapshot() as conn:
+        conn.set_trace_callback(asked.append)
+        logs.stored_after(conn, 7, limit=5)
+        logs.count_after(conn, 7)
+        logs.last_id(conn)
+        conn.set_trace_callback(None)
+        plans = [conn.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall() for sql in asked]
+    assert len(plans) == 3
+    assert not [row[3] for plan in plans for row in plan if "SCAN" in row[3]]
+
+
 # --- a file ---------------------------------------------------------------------------------------
 
 
@@ -403,6 +417,31 @@ def test_a_place_set_anew_while_a_batch_is_under_way_is_not_moved(
     assert spoken(lines_of(path)) == ["one"]
 
 
+def test_what_a_killed_sender_had_under_way_is_sent_again(
+    home: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_store.set_log_store("otlp", endpoint=collector.endpoint)
+    say("one")
+    sender: list[Any] = []
+    real = collector.answer
+
+    def answer(request: Any) -> None:
+        until(lambda: sender, "its process is known")
+        support.kill_pid(sender[0].pid)
+        with contextlib.suppress(OSError):  # nobody is there to hear it
+            real(request)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(collector, "answer", answer)
+        sender.append(support.spawn(home, "-c", "from kitaru import log_store; log_store.push()"))
+        sender[0].wait()
+        until(lambda: collector.words == ["one"], "the batch has come")
+        support.kill(sender[0])
+    assert current().unsent > 0
+    log_store.push()
+    assert collector.words == ["one", "one"]
+
+
 # --- a worker -------------------------------------------------------------------------------------
 
 
@@ -464,6 +503,16 @@ def test_a_worker_waits_its_turn_and_shows_what_went_wrong(home: Path, path: Pat
     folder.mkdir()
     log_store.push()
     assert spoken(lines_of(folder / "lines")) == ["one"]
+
+
+def test_the_worker_command_sends_and_ends_when_it_is_told_to(home: Path, path: Path) -> None:
+    log_store.set_log_store("jsonl", endpoint=str(path))
+    process = support.spawn(home, "-m", "kitaru.cli", "worker")
+    say("one")
+    until(lambda: path.exists() and spoken(lines_of(path)) == ["one"], "the line is sent")
+    process.terminate()
+    assert process.wait(20) == 0
+    support.kill(process)
 
 
 def test_a_worker_that_runs_once_sends_nothing(home: Path, path: Path) -> None:

@@ -156,6 +156,11 @@ def test_no_resource_prompt_or_completion_tells(told: Told) -> None:
         ("kitaru_executions_input", {"wait": "private_key", "value": REGISTERED}),
         ("kitaru_executions_input", {"wait": REGISTERED, "value": 1}),
         ("kitaru_executions_get", {"exec_id": REGISTERED}),
+        ("kitaru_executions_list", {"limit": REGISTERED}),
+        ("kitaru_executions_list", {"status": REGISTERED}),
+        ("kitaru_executions_list", {REGISTERED: 1}),
+        ("kitaru_executions_run", {"target": REGISTERED}),
+        ("kitaru_executions_replay", {"from_": REGISTERED}),
     ],
 )
 def test_no_refusal_tells(told: Told, tool: str, arguments: dict[str, Any]) -> None:
