@@ -26,7 +26,7 @@ from kitaru.store import (
     stacks,
     waits,
 )
-from kitaru.store.connection import Database
+from kitaru.store.connection import Database, is_current
 from kitaru.store.leases import Lease
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "due",
     "endings",
     "executions",
+    "is_current",
     "journal",
     "keys",
     "leases",
