@@ -211,3 +211,18 @@ def test_a_file_that_cannot_be_understood_is_left_as_it_is(
 def test_the_script_is_one_that_the_shell_reads(cli: Cli, shell: str):
     script = cli.good("completion", shell)
     subprocess.run([shell, "-n"], input=script, text=True, check=True, timeout=60)
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
+def test_a_real_fish_completes_after_the_script_was_installed(
+    cli: Cli, waiting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    path = cli.json("completion", "fish", "--install").item["file"]
+    asked = f"source {path}; complete -C 'kitaru executions get {waiting[:8]}'"
+    shown = subprocess.run(
+        ["fish", "-c", asked], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert shown.stdout == f"{waiting}\twaiting asking\n"

@@ -69,7 +69,8 @@ def test_a_terminal_of_few_characters_gets_escapes(exec_id: str):
     assert refused.returncode == 2  # such an argument is no text there
     assert "Traceback" not in refused.stderr
     for columns in (34, 120):
-        terminal = Terminal([*COMMAND.split(), "executions", "list"], columns=columns, env=few)
+        wide = {**few, "COLUMNS": str(columns)}
+        terminal = Terminal([*COMMAND.split(), "executions", "list"], columns=columns, env=wide)
         try:
             text = terminal.all()
         finally:

@@ -10,7 +10,7 @@ import kitaru
 from kitaru import KitaruClient, KitaruUsageError
 from kitaru.client.suggestions import MOST
 from kitaru.store import open_store, refs
-from tests.support import TurnedClock, until
+from tests.support import ROOT, TurnedClock, until
 
 
 @kitaru.checkpoint
@@ -39,6 +39,15 @@ def test_where_there_is_no_store_there_is_little_to_suggest_and_none_is_made(hom
     assert suggestions.waits("latest", "") == suggestions.checkpoints(None, "") == []
     assert [each.value for each in suggestions.stacks("")] == ["local"]
     assert not (home / "kitaru.db").exists()
+
+
+def test_a_store_of_an_older_release_is_left_as_it_is(home: Path):
+    older = (ROOT / "tests" / "data" / "store-v2.db").read_bytes()
+    (home / "kitaru.db").write_bytes(older)
+    suggestions = KitaruClient().suggestions
+    assert suggestions.executions("") == suggestions.flows("") == []
+    assert [each.name for each in home.iterdir()] == ["kitaru.db"]
+    assert (home / "kitaru.db").read_bytes() == older
 
 
 def test_a_word_grows_into_ids_and_then_into_what_they_have(home: Path):

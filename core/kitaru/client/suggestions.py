@@ -1,7 +1,8 @@
 """What a half typed word may become: ids, flows, stacks, waits, checkpoints, artifacts.
 
 For shells and MCP clients that complete while somebody types, so it is answered by indexes and
-bounded, never makes a store, and an execution that is not known (yet) has nothing to suggest.
+bounded, and never makes or upgrades a store. An execution that is not known (yet) has nothing to
+suggest.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from kitaru.client.artifacts import Artifacts
 from kitaru.errors import KitaruNotFoundError, KitaruStateError
 from kitaru.models import ExecutionStatus
 from kitaru.redaction import safe_text
-from kitaru.store import Store, Transaction, executions, listing, refs, stacks, waits
+from kitaru.store import Store, Transaction, executions, is_current, listing, refs, stacks, waits
 from kitaru.store.executions import Row
 
 #: How many are suggested at most.
@@ -117,8 +118,8 @@ class Suggestions:
 
     @contextmanager
     def _reading(self) -> Iterator[Transaction | None]:
-        """A snapshot; `None` where there is no store, and none is made."""
-        if not self._home.database.exists():
+        """A snapshot; `None` where there is no store, or one that would first be upgraded."""
+        if not is_current(self._home.database):
             yield None
             return
         with self._open().snapshot() as conn:

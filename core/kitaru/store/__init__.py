@@ -31,7 +31,7 @@ from kitaru.store import (
     transfer,
     waits,
 )
-from kitaru.store.connection import Database
+from kitaru.store.connection import Database, is_current
 from kitaru.store.leases import Lease
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "due",
     "endings",
     "executions",
+    "is_current",
     "journal",
     "keys",
     "leases",

@@ -369,6 +369,14 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
     return conn
 
 
+def is_current(path: Path) -> bool:
+    """Whether there is a store that opening leaves as it is: an older one would be upgraded."""
+    if not path.exists():
+        return False
+    with translated(path), contextlib.closing(_connect_read_only(path)) as conn:
+        return schema.check(conn, path) == schema.SCHEMA_VERSION
+
+
 def _refuse_network_home(path: Path) -> None:
     mounts = Path("/proc/mounts")
     if config.allow_network_home() or not mounts.exists():
