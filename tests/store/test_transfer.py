@@ -23,7 +23,7 @@ from kitaru.errors import (
     KitaruUsageError,
 )
 from kitaru.models import Execution
-from kitaru.store import schema
+from kitaru.store import schema, transfer
 from tests import drives
 from tests.support import dump, forget, plant_pickle, query
 
@@ -147,6 +147,32 @@ def test_what_is_exported_for_others_is_what_may_be_shown(
         assert all(call.pop("artifacts") is not None for call in each["checkpoints"])
     assert there == here
     assert other.store.examine(full=True) == []
+
+
+def test_every_column_is_exported_or_left_out_on_purpose(home: Path):
+    """A new column has to be decided on: what other rows give again is left out."""
+    KitaruClient().executions.list()
+    exported_columns = {
+        table: {
+            row[1]
+            for row in query(home, f"PRAGMA table_info({table})")
+            if row[1] not in transfer._LEFT_OUT
+        }
+        for table in transfer.TABLES
+    }
+    words = {
+        "executions": "exec_id flow_id flow_name status status_reason created_at started_at "
+        "ended_at stack_name original_exec_id parent_exec_id tags metadata failure spec "
+        "inputs inputs_size inputs_digest result result_size result_digest",
+        "calls": "seq call_id kind type status settled started_at ended_at inputs_digest "
+        "inputs_shown parents metadata attempts failure original_call_id cached_from result_size "
+        "result_digest result lane position ended_order child_exec_id",
+        "waits": "seq call_id name question schema metadata status created_at resolved_at rejected "
+        "answer answer_digest",
+        "artifacts": "seq position name kind tags created_at size digest data",
+        "logs": "call_id attempt at level source message module filename lineno",
+    }
+    assert exported_columns == {table: {*names.split()} for table, names in words.items()}
 
 
 def test_no_export_unpickles(done: str, other: KitaruClient, tmp_path: Path, home: Path):
@@ -310,6 +336,12 @@ def changed(table: str, **columns: Any) -> Callable[[Path], None]:
         (changed("calls", result=3), KitaruCorruptionError, "rows of"),
         (changed("artifacts", created_at="x"), KitaruCorruptionError, "rows of"),
         (changed("logs", at=[1]), KitaruCorruptionError, "rows of"),
+        (changed("executions", metadata="[" * 100_000), KitaruCorruptionError, "rows of"),
+        (
+            rewritten(lambda all_: all_[0].pop("redacted")),
+            KitaruCorruptionError,
+            "cut off or damaged",
+        ),
     ],
 )
 def test_a_file_that_is_not_whole_and_ours_is_refused(

@@ -25,6 +25,8 @@ from kitaru.version import VERSION
 _FORMAT, _FORMAT_VERSION = "kitaru-executions", 1
 #: Of a header, and of all that is read from one file, in bytes.
 _MAX_HEADER, _MAX_BYTES = 64 * 1024, 1 << 30
+#: Of compression: higher ones take much longer for little.
+_LEVEL = 6
 
 
 class Transfer:
@@ -68,7 +70,7 @@ class Transfer:
         refs = [exec_ids] if isinstance(exec_ids, str) else exec_ids
         target = Path(path).absolute()
         with files.whole(target, force=force) as made:
-            with self._open().snapshot() as conn:
+            with self._open().apart() as conn:
                 found = {row.id: row for row in (executions.find(conn, ref) for ref in refs)}
                 documents = (
                     {"table": table, "row": data}
@@ -95,7 +97,7 @@ class Transfer:
             KitaruStateError: an id is taken by another execution; nothing was stored.
         """
         header, groups = _read(Path(path))
-        redacted = bool(header["redacted"])
+        redacted = header["redacted"]
         with self._open().write() as conn:
             done = {
                 str(group[0][1].get("exec_id")): transfer.add(conn, group, redacted=redacted)
@@ -118,7 +120,7 @@ def _write(path: Path, documents: Iterator[dict[str, Any]], *, redacted: bool) -
         "exported_at": clock.from_us(clock.now_us()).isoformat(),
     }
     lines, digest = 0, b""
-    with path.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as file:
+    with path.open("wb") as raw, gzip.GzipFile("", "wb", _LEVEL, raw, mtime=0) as file:
         file.write(_line(header))
         for document in documents:
             line = _line(document)
@@ -156,6 +158,8 @@ def _header(path: Path, line: bytes) -> dict[str, Any]:
             f"{path} was written by a newer Kitaru ({header['kitaru_version']!s:.40}). Upgrade "
             "kitaru-mcp. Nothing was imported."
         )
+    if not isinstance(header["redacted"], bool):
+        raise _damaged(path)
     return header
 
 

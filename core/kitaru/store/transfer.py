@@ -55,11 +55,13 @@ _UNSOUND = (
     sqlite3.IntegrityError,
     sqlite3.ProgrammingError,
     sqlite3.InterfaceError,
+    sqlite3.DataError,
     KeyError,
     TypeError,
     ValueError,
     OverflowError,
     AttributeError,
+    RecursionError,
 )
 
 
