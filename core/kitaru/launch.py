@@ -385,11 +385,9 @@ def _take(conn: Transaction, row: Row, *, action: str, flow: FlowDefinition) -> 
 
 def _lease(conn: Transaction, row: Row, *, verb: str, note: str | None = None) -> Lease:
     lease = leases.take(conn, execution=row.id, exec_id=row.exec_id, runner=ids.new_runner_id())
-    message = f"{verb} by process {platform.node()}:{os.getpid()}, epoch {lease.epoch}."
-    line = LogRecord(
-        at=clock.now_us(), level="INFO", source="runner", message=f"{message} {note or ''}".strip()
-    )
-    logs.add(conn, row.id, [line])
+    by = f"process {platform.node()}:{os.getpid()}, epoch {lease.epoch}"
+    message = f"{verb} by {by}. {note or ''}".strip()
+    logs.add(conn, row.id, [LogRecord(clock.now_us(), "INFO", message, source="runner")])
     return lease
 
 

@@ -18,7 +18,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from kitaru import models, render
+from kitaru import models, render, timeline, upkeep
 from kitaru.log_store import LogStore, Pushed
 from kitaru.model_aliases import ModelAlias
 from kitaru.secrets import SecretSummary
@@ -115,7 +115,20 @@ def either(*forms: Schema) -> Schema:
     return {"oneOf": [*forms]}
 
 
+def event(name: str, item: Schema) -> Schema:
+    """One line of a command that tells what happens as it happens."""
+    return record(event={"const": name}, item=item)
+
+
 STATUS = ref("ExecutionStatus")
+STATUS_COUNTS = record(**{each.value: NUMBER for each in models.ExecutionStatus})
+#: What every command that looks on tells besides.
+ENDINGS = {
+    "waiting": ref("PendingWait"),
+    "stalled": record(message=TEXT),
+    "terminal": record(status=STATUS, message=TEXT),
+    "interrupted": record(),
+}
 SUMMARY = ref("ExecutionSummary")
 LOG_FIELDS = {each.name: PLAIN[str] for each in dataclasses.fields(models.LogEntry)}
 
@@ -150,6 +163,8 @@ DEFINITIONS: dict[str, Schema] = {
             models.PendingWait,
             models.StackInfo,
             ModelAlias,
+            timeline.Call,
+            timeline.Span,
         )
     },
 }
@@ -170,12 +185,17 @@ _SETTINGS = ("home", "durability", "allow_network_home", "stack", "cache", "retr
 #: By the name in JSON: all of a command's document but `command`, which `document` adds; or of
 #: commands in `EVENTS` one line.
 COMMANDS: dict[str, Schema] = {
+    "artifacts.export": one(of_model(upkeep.ExportedArtifact)),
     "artifacts.get": one(ref("ArtifactValue")),
     "artifacts.list": listed(ref("ArtifactRef")),
+    "backup": one(of_model(upkeep.Backup)),
     "completion": one(
         record(("script", "file", "changed"), shell=TEXT, script=TEXT, file=TEXT, changed=FLAG)
     ),
+    "doctor": listed(of_model(upkeep.Finding)),
     "executions.cancel": one(SUMMARY),
+    "executions.delete": one(of_model(upkeep.Deleted)),
+    "executions.export": one(of_model(upkeep.Exported)),
     "executions.get": one(ref("Execution")),
     "executions.input": either(
         record(("continues_by_itself",), item=SUMMARY, continues_by_itself=FLAG),
@@ -189,16 +209,44 @@ COMMANDS: dict[str, Schema] = {
             )
         ),
     ),
+    "executions.import": one(of_model(upkeep.Imported)),
     "executions.list": listed(SUMMARY, next_cursor=maybe(TEXT)),
-    "executions.logs": listed(ref("LogEntry")),
+    "executions.logs": {
+        "oneOf": [
+            listed(ref("LogEntry")),
+            *(event(name, item) for name, item in {"log": ref("LogEntry"), **ENDINGS}.items()),
+        ]
+    },
+    "executions.prune": one(
+        record(
+            ("compacted",),
+            **of_model(upkeep.Pruned)["properties"],
+            compacted=of_model(upkeep.Compacted),
+        )
+    ),
     "executions.replay": one(SUMMARY, repeated=FLAG),
     "executions.resume": one(SUMMARY),
     "executions.retry": one(SUMMARY, repeated=FLAG),
     "executions.run": one(SUMMARY, repeated=FLAG),
     "executions.statistics": one(ref("ExecutionStatistics")),
+    "executions.timeline": one(
+        record(("file",), **of_model(timeline.Timeline)["properties"], file=TEXT)
+    ),
+    "executions.watch": {
+        "oneOf": [
+            event(name, item)
+            for name, item in {
+                "status": record(status=STATUS, stalled=FLAG),
+                **dict.fromkeys(("checkpoint", "sleep", "child", "answered"), ref("Call")),
+                **ENDINGS,
+            }.items()
+        ]
+    },
     "info": one(
         record(
             **_VERSIONS,
+            sqlite_note=maybe(TEXT),
+            store=maybe(of_model(upkeep.StoreFacts, statuses=STATUS_COUNTS)),
             settings=record(**{name: record(value=ANY, source=TEXT) for name in _SETTINGS}),
         )
     ),
@@ -248,20 +296,21 @@ COMMANDS: dict[str, Schema] = {
             writable=FLAG,
             durability=words("full", "normal"),
             sqlite_note=maybe(TEXT),
-            executions=maybe(record(**{each.value: NUMBER for each in models.ExecutionStatus})),
+            executions=maybe(STATUS_COUNTS),
             log_store_status=TEXT,
             log_store_warning=maybe(TEXT),
         )
     ),
     "worker": of_model(Event),
 }
-#: Commands that print one object per line, without their name in it.
-EVENTS = {"worker"}
+#: Commands that print one object per line, and those of them without their name in it.
+EVENTS = {"executions.watch", "worker"}
+UNNAMED = {"worker"}
 
 
 def document(command: str) -> Schema:
     """All of what a command prints."""
-    return COMMANDS[command] if command in EVENTS else _named(COMMANDS[command], command)
+    return COMMANDS[command] if command in UNNAMED else _named(COMMANDS[command], command)
 
 
 def _named(schema: Schema, command: str) -> Schema:

@@ -40,11 +40,18 @@ def test_every_command_has_a_schema_and_every_schema_a_command():
 
 #: A command line for every command; `{…}` are executions of the fixture.
 LINES = {
+    "artifacts.export": "{done}/research research.json",
     "artifacts.get": "{done}/research",
     "artifacts.list": "{done}",
+    "backup": "copy.db",
     "completion": "fish",
+    "doctor": "--full",
     "executions.cancel": "{waiting}",
     "executions.get": "{done}",
+    "executions.export": "{done} --to done.kitaru",
+    "executions.import": "done.kitaru",
+    "executions.timeline": "{done}",
+    "executions.watch": "{done}",
     "executions.input": "{asking} --value true",
     "executions.list": "",
     "executions.logs": "{done}",
@@ -53,6 +60,8 @@ LINES = {
     "executions.retry": "{failed}",
     "executions.run": f"{FLOWS}:agent",
     "executions.statistics": "--group-by status --metric n:step_count:sum",
+    "executions.prune": "--older-than 1d --vacuum",
+    "executions.delete": "{waiting}",
     "info": "",
     "init": "",
     "log-store.set": "jsonl --endpoint logs.jsonl --from-start",
@@ -115,6 +124,9 @@ def test_every_command_prints_what_its_schema_says(cli: Cli, ids: dict[str, str]
             assert result.document["command"] == name
     for exec_id in (ids["failed"], ids["other"]):
         check(cli.json("executions", "get", exec_id).document, "executions.get")
+    followed = cli.json("executions", "logs", ids["failed"], "--follow")
+    for each in followed.out.splitlines():
+        check(json.loads(each), "executions.logs")
     aborted = cli.json("executions", "input", ids["other"], "--abort")
     check(aborted.document, "executions.input")
 

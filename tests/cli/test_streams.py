@@ -142,7 +142,7 @@ sys.meta_path.insert(0, Interrupting)
         ("executions list", "kitaru.cli.views"),
         ("executions get latest -o json", "kitaru.render"),
         ("executions statistics", "kitaru.client"),
-        ("executions logs latest", "kitaru.cli.views"),
+        ("executions logs latest", "kitaru.render"),
         ("artifacts list latest", "kitaru.cli.views"),
         ("status", "kitaru.client.about"),
         ("--help", "kitaru.cli"),

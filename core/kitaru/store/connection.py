@@ -373,7 +373,7 @@ def is_current(path: Path) -> bool:
     """Whether there is a store that opening leaves as it is: an older one would be upgraded."""
     if not path.exists():
         return False
-    with translated(path), contextlib.closing(_connect_read_only(path)) as conn:
+    with translated(path), contextlib.closing(connect_read_only(path)) as conn:
         return schema.check(conn, path) == schema.SCHEMA_VERSION
 
 
