@@ -105,6 +105,15 @@ def set_log_store(
     Raises:
         KitaruUsageError: an argument cannot be right.
         KitaruNotFoundError: there is no such secret or key.
+
+    Example:
+        >>> from kitaru import log_store
+        >>> log_store.set_log_store("jsonl", endpoint="lines.jsonl").unsent
+        0
+        >>> log_store.push()
+        Pushed(sent=0, rejected=0)
+        >>> log_store.reset_log_store()
+        True
     """
     from kitaru import log_backends  # an HTTP client, for those who send or set only
 
@@ -135,6 +144,11 @@ def reset_log_store(*, home: HomePath = None) -> bool:
 
     Args:
         home: the store's folder; by default found as `kitaru status` says.
+
+    Example:
+        >>> from kitaru import log_store
+        >>> log_store.reset_log_store()
+        False
     """
     if current_log_store(home=home) is None:
         return False
@@ -153,6 +167,13 @@ def push(*, home: HomePath = None, told: Callable[[int], None] | None = None) ->
     Raises:
         KitaruStateError: no log store is set, or another process is sending.
         KitaruBackendError: the backend has not taken a batch; those before it are sent.
+
+    Example:
+        >>> from kitaru import log_store
+        >>> log_store.push()
+        Traceback (most recent call last):
+        ...
+        kitaru.errors.KitaruStateError: No log store is set. ...
     """
     if current_log_store(home=home) is None:
         raise KitaruStateError(

@@ -70,7 +70,7 @@ def register_model(
 
     Example:
         >>> from kitaru import model_aliases
-        >>> model_aliases.register_model("fast", model="openai/gpt-5-nano")
+        >>> model_aliases.register_model("fast", model="openai/gpt-5-nano", default=True)
         ModelAlias(alias='fast', model='openai/gpt-5-nano', secret=None, is_default=True)
     """
     naming.checked(alias, what="Model alias")
@@ -91,6 +91,11 @@ def list_models(*, home: HomePath = None) -> list[ModelAlias]:
 
     Args:
         home: the store's folder; by default found as `kitaru status` says.
+
+    Example:
+        >>> from kitaru import model_aliases
+        >>> "nowhere" in [each.alias for each in model_aliases.list_models()]
+        False
     """
     kept = _read(home)
     return [_alias(kept, alias) for alias in sorted(kept["aliases"])]
@@ -105,6 +110,12 @@ def use_model(alias: str, *, home: HomePath = None) -> ModelAlias:
 
     Raises:
         KitaruNotFoundError: there is none with this name; names the nearest.
+
+    Example:
+        >>> from kitaru import model_aliases
+        >>> deep = model_aliases.register_model("deep", model="anthropic/claude-opus")
+        >>> model_aliases.use_model("deep").is_default
+        True
     """
     with open_store(config.find_home(home)).write() as conn:
         kept = _kept(conn)
@@ -124,6 +135,12 @@ def delete_model(alias: str, *, home: HomePath = None) -> None:
     Raises:
         KitaruNotFoundError: there is none with this name; names the nearest.
         KitaruStateError: it is the default, and there are others.
+
+    Example:
+        >>> from kitaru import model_aliases
+        >>> old = model_aliases.register_model("old", model="ollama/llama3")
+        >>> main = model_aliases.register_model("main", model="ollama/llama4", default=True)
+        >>> model_aliases.delete_model("old")
     """
     with open_store(config.find_home(home)).write() as conn:
         kept = _kept(conn)

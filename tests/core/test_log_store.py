@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.server
 import json
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +62,15 @@ def path(tmp_path: Path) -> Path:
 
 
 class Collector:
-    """A real HTTP server; `answers` are what it says in turn, then 200."""
+    """A real HTTP server; `answers` are what it says in turn, then 200.
+
+    `meanwhile` is called when a request has come and before it is answered.
+    """
 
     def __init__(self) -> None:
         self.answers: list[int | str | dict[str, Any]] = []
         self.requests: list[tuple[str, dict[str, str], Any]] = []
+        self.meanwhile: Callable[[], object] = lambda: None
         collector = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -87,6 +90,7 @@ class Collector:
     def answer(self, request: Any) -> None:
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
         self.requests.append((request.path, dict(request.headers), json.loads(body or "null")))
+        self.meanwhile()
         said = self.answers.pop(0) if self.answers else 200
         if said == "hang up":
             request.connection.shutdown(socket.SHUT_RDWR)
@@ -402,44 +406,30 @@ def test_lines_that_are_refused_for_good_are_told_and_not_sent_again(
 
 
 def test_a_place_set_anew_while_a_batch_is_under_way_is_not_moved(
-    home: Path, collector: Collector, path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, collector: Collector, path: Path
 ) -> None:
     log_store.set_log_store("otlp", endpoint=collector.endpoint)
     say("one")
-    real = collector.answer
-
-    def answer(request: Any) -> None:
-        log_store.set_log_store("jsonl", endpoint=str(path), from_start=True)
-        real(request)
-
-    monkeypatch.setattr(collector, "answer", answer)
+    collector.meanwhile = lambda: log_store.set_log_store(
+        "jsonl", endpoint=str(path), from_start=True
+    )
     log_store.push()
     assert spoken(lines_of(path)) == ["one"]
 
 
-def test_what_a_killed_sender_had_under_way_is_sent_again(
-    home: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_killed_sender_had_under_way_is_sent_again(home: Path, collector: Collector) -> None:
     log_store.set_log_store("otlp", endpoint=collector.endpoint)
     say("one")
-    sender: list[Any] = []
-    real = collector.answer
-
-    def answer(request: Any) -> None:
-        until(lambda: sender, "its process is known")
-        support.kill_pid(sender[0].pid)
-        with contextlib.suppress(OSError):  # nobody is there to hear it
-            real(request)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(collector, "answer", answer)
-        sender.append(support.spawn(home, "-c", "from kitaru import log_store; log_store.push()"))
-        sender[0].wait()
-        until(lambda: collector.words == ["one"], "the batch has come")
-        support.kill(sender[0])
+    answering = threading.Event()
+    collector.meanwhile = lambda: answering.wait(support.DEADLINE_SECONDS)
+    sender = support.spawn(home, "-c", "from kitaru import log_store; log_store.push()")
+    until(lambda: collector.requests, "the batch has come")
+    support.kill(sender)
+    collector.meanwhile = lambda: None
     assert current().unsent > 0
     log_store.push()
     assert collector.words == ["one", "one"]
+    answering.set()
 
 
 # --- a worker -------------------------------------------------------------------------------------
