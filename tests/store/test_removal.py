@@ -308,6 +308,7 @@ def test_prune_works_in_batches_and_tells_how_far_it_is(
 ):
     finished(turned, *[1] * 5)
     monkeypatch.setattr("kitaru.client.upkeep._FIRST_BATCH", 2)
+    monkeypatch.setattr("kitaru.client.upkeep._SMALLEST_BATCH", 1)
     monkeypatch.setattr(config, "PRUNE_BATCH_SECONDS", 0)
     told: list[tuple[int, int]] = []
     assert client().executions.prune(flow="brief", progress=lambda *at: told.append(at)).count == 5
@@ -319,6 +320,7 @@ def test_prune_leaves_what_is_retried_meanwhile(home: Path, monkeypatch: pytest.
     for handle in exec_ids:
         drives.error_of(handle)
     monkeypatch.setattr("kitaru.client.upkeep._FIRST_BATCH", 1)
+    monkeypatch.setattr("kitaru.client.upkeep._SMALLEST_BATCH", 1)
     older = exec_ids[0].exec_id
 
     def revive(done: int, total: int) -> None:
