@@ -197,16 +197,20 @@ TREE = dict(commands(root, "kitaru"))
 def test_the_tree_has_every_command():
     leaves = {path for path, command in TREE.items() if not isinstance(command, click.Group)}
     executions = "get list statistics logs input run resume retry replay cancel".split()
+    executions += "delete prune export import".split()
     assert leaves == {
         *(f"kitaru executions {name}" for name in executions),
         "kitaru artifacts list",
         "kitaru artifacts get",
+        "kitaru artifacts export",
         *(f"kitaru stack {name}" for name in "list current create use delete".split()),
         "kitaru mcp install",
         "kitaru worker",
         "kitaru status",
         "kitaru info",
         "kitaru init",
+        "kitaru backup",
+        "kitaru doctor",
     }
 
 

@@ -16,7 +16,7 @@ from kitaru.models import ExecutionStatus
 from kitaru.store import executions, keys, leases
 from kitaru.store.keys import Key
 from tests import drives
-from tests.support import TurnedClock, dump, expire_leases, is_sound, query
+from tests.support import TurnedClock, dump, expire_leases, is_sound, query, rest, start
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -329,6 +329,21 @@ def test_prune_leaves_what_is_retried_meanwhile(home: Path, monkeypatch: pytest.
     assert client().executions.prune(flow="broken", progress=revive).count == 1
     assert left() == [older]
     expire_leases(home)
+
+
+def test_flows_go_on_while_others_are_pruned(home: Path):
+    for _ in range(30):
+        brief.run().wait()
+    process, exec_id = start(home, "chain", length=60)
+    asked = client().executions
+    pruned = 0
+    while asked.get(exec_id).status != "completed":
+        pruned += asked.prune(flow="brief").count
+        brief.run().wait()
+    assert rest(process)
+    assert pruned >= 30
+    assert len(asked.get(exec_id).checkpoints) == 60
+    assert client().store.examine(full=True) == []
 
 
 @pytest.mark.parametrize(
