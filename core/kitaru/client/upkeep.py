@@ -53,12 +53,15 @@ class Upkeep:
             >>> client.executions.delete(handle.exec_id).exec_ids == (handle.exec_id,)
             True
         """
-        with self._open().write() as conn:
+        store = self._open()
+        with store.snapshot() as conn:
+            known = removal.replays(conn)
+        with store.write() as conn:
             rows = {row.id: row for row in (executions.find(conn, each) for each in exec_ids)}
             for row in rows.values():
                 removal.refuse_unfinished(row)
             going = {row.id: row.exec_id for row in rows.values()}
-            kept = removal.needed(conn, going, known=removal.replays(conn))
+            kept = removal.needed(conn, going, known=known)
             for exec_id, reason in kept.items():
                 raise KitaruStateError(
                     f"Cannot delete execution {exec_id}: {reason}. Wait until that one is done "
