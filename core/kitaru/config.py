@@ -77,7 +77,7 @@ RETRY_DELAY_MAX_SECONDS = 60.0
 #: Larger values (in bytes) are told by size and digest in an export, unless it is raw.
 EXPORT_VALUE_BYTES = 256 * 1024
 #: About how long one transaction of a pruning may last, and others wait for it.
-PRUNE_BATCH_SECONDS = 0.05
+PRUNE_BATCH_SECONDS = 0.03
 #: The longest time that an option may name: a century.
 MAX_SECONDS = 100 * 366 * 86_400.0
 #: Values longer than this (in bytes) are stored in chunks beside their row.

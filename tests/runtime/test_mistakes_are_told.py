@@ -16,6 +16,8 @@ from kitaru.errors import KitaruContextError, KitaruExecutionError, KitaruUsageE
 from kitaru.models import Execution
 from tests.support import until
 
+pytestmark = pytest.mark.usefixtures("home")
+
 
 @checkpoint
 def keep(value: int, api_key: str = "sk-live-1") -> int:

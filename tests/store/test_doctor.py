@@ -48,12 +48,11 @@ def codes(**options: bool) -> list[str]:
 def done(home: Path) -> str:
     """A completed execution with values in chunks, an answer, and odd numbers."""
     handle = making.run(size=LARGE)
-    drives.error_of(handle)  # let go: an answer before that would be taken at once
-    exec_id = handle.exec_id
-    drives.answer(exec_id, "go", "!")
-    drives.again("resume", making, exec_id).wait()
+    drives.error_of(handle)  # once it is let go
+    drives.answer(handle.exec_id, "go", "!")
+    drives.again("resume", making, handle.exec_id).wait()
     (home / "runners").mkdir(mode=0o700, exist_ok=True)
-    return exec_id
+    return handle.exec_id
 
 
 def test_a_sound_store_has_no_findings(home: Path, done: str):

@@ -16,7 +16,7 @@ from kitaru.models import ExecutionStatus
 from kitaru.store import executions, keys, leases
 from kitaru.store.keys import Key
 from tests import drives
-from tests.support import TurnedClock, dump, expire_leases, is_sound, query
+from tests.support import TurnedClock, dump, expire_leases, is_sound, query, rest, start
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -308,6 +308,7 @@ def test_prune_works_in_batches_and_tells_how_far_it_is(
 ):
     finished(turned, *[1] * 5)
     monkeypatch.setattr("kitaru.client.upkeep._FIRST_BATCH", 2)
+    monkeypatch.setattr("kitaru.client.upkeep._SMALLEST_BATCH", 1)
     monkeypatch.setattr(config, "PRUNE_BATCH_SECONDS", 0)
     told: list[tuple[int, int]] = []
     assert client().executions.prune(flow="brief", progress=lambda *at: told.append(at)).count == 5
@@ -319,6 +320,7 @@ def test_prune_leaves_what_is_retried_meanwhile(home: Path, monkeypatch: pytest.
     for handle in exec_ids:
         drives.error_of(handle)
     monkeypatch.setattr("kitaru.client.upkeep._FIRST_BATCH", 1)
+    monkeypatch.setattr("kitaru.client.upkeep._SMALLEST_BATCH", 1)
     older = exec_ids[0].exec_id
 
     def revive(done: int, total: int) -> None:
@@ -327,6 +329,21 @@ def test_prune_leaves_what_is_retried_meanwhile(home: Path, monkeypatch: pytest.
     assert client().executions.prune(flow="broken", progress=revive).count == 1
     assert left() == [older]
     expire_leases(home)
+
+
+def test_flows_go_on_while_others_are_pruned(home: Path):
+    for _ in range(30):
+        brief.run().wait()
+    process, exec_id = start(home, "chain", length=60)
+    asked = client().executions
+    pruned = 0
+    while asked.get(exec_id).status != "completed":
+        pruned += asked.prune(flow="brief").count
+        brief.run().wait()
+    assert rest(process)
+    assert pruned >= 30
+    assert len(asked.get(exec_id).checkpoints) == 60
+    assert client().store.examine(full=True) == []
 
 
 @pytest.mark.parametrize(

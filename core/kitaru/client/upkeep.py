@@ -23,8 +23,8 @@ from kitaru.upkeep import Deleted, Pruned
 #: Told after each piece of work: how much is done, and of how much.
 Progress: TypeAlias = Callable[[int, int], None]
 
-#: Executions in the first transaction of a pruning, and in the largest.
-_FIRST_BATCH, _LARGEST_BATCH = 20, 1000
+#: Executions in one transaction of a pruning: in the first, in the smallest, in the largest.
+_FIRST_BATCH, _SMALLEST_BATCH, _LARGEST_BATCH = 20, 10, 1000
 
 
 class Upkeep:
@@ -53,12 +53,15 @@ class Upkeep:
             >>> client.executions.delete(handle.exec_id).exec_ids == (handle.exec_id,)
             True
         """
-        with self._open().write() as conn:
+        store = self._open()
+        with store.snapshot() as conn:
+            known = removal.replays(conn)
+        with store.write() as conn:
             rows = {row.id: row for row in (executions.find(conn, each) for each in exec_ids)}
             for row in rows.values():
                 removal.refuse_unfinished(row)
             going = {row.id: row.exec_id for row in rows.values()}
-            kept = removal.needed(conn, going, known=removal.replays(conn))
+            kept = removal.needed(conn, going, known=known)
             for exec_id, reason in kept.items():
                 raise KitaruStateError(
                     f"Cannot delete execution {exec_id}: {reason}. Wait until that one is done "
@@ -140,11 +143,12 @@ def _batches(
         with store.write() as conn:
             begun = clock.monotonic()
             removed = remove(conn, batch)
-        took = clock.monotonic() - begun
+            # Without the commit: on a slow disk that takes long however little there is to do.
+            took = clock.monotonic() - begun
         done += len(batch)
         yield done, removed
         fitting = int(len(batch) * config.PRUNE_BATCH_SECONDS / max(took, 0.001))
-        size = max(1, min(fitting, 2 * size, _LARGEST_BATCH))
+        size = max(_SMALLEST_BATCH, min(fitting, 2 * size, _LARGEST_BATCH))
 
 
 def _chosen(
