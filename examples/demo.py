@@ -121,7 +121,7 @@ class Demo:
         failed = run["execution"]
         expect(failed["status"] == "failed", f"It did not fail: {failed}")
         say("kitaru_executions_run", f"{failed['exec_id']} failed: {failed['failure']['message']}")
-        typed = {"name": "exec_id", "value": "latest:"}
+        typed = {"name": "exec_id", "value": "latest:f"}
         completed = await self.client.complete(PromptReference(name="triage"), typed)
         (which,) = completed.completion.values
         prompt = await self.client.get_prompt("triage", {"exec_id": which})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ for _name_of_python in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
 
 # No test writes into the developer's own keyring.
 os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.null.Keyring"
+
+# Nor do they reach the developer's own store; in a folder for each process, left to the system.
+os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="kitaru-tests-")
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("nightly", deadline=None, max_examples=2000)
