@@ -7,15 +7,19 @@ user code. Every method reads the store anew and returns frozen snapshots.
 from __future__ import annotations
 
 import os
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from kitaru import config
 from kitaru.client.artifacts import Artifacts
 from kitaru.client.executions import Executions
-from kitaru.client.keeping import StoreKeeping
 from kitaru.client.suggestions import Suggestions
 from kitaru.store import Store, open_store
 
-__all__ = ["Artifacts", "Executions", "KitaruClient", "StoreKeeping", "Suggestions"]
+if TYPE_CHECKING:
+    from kitaru.client.keeping import StoreKeeping
+
+__all__ = ["Artifacts", "Executions", "KitaruClient", "Suggestions"]
 
 
 class KitaruClient:
@@ -39,7 +43,13 @@ class KitaruClient:
         self.artifacts = Artifacts(self._open)
         self.executions = Executions(self._open, self.home, artifacts=self.artifacts)
         self.suggestions = Suggestions(self._open, self.home, artifacts=self.artifacts)
-        self.store = StoreKeeping(self._open, self.home)
+
+    @cached_property
+    def store(self) -> StoreKeeping:
+        """The store as a whole: its size, a copy of it, what is wrong with it."""
+        from kitaru.client.keeping import StoreKeeping  # few need it, and it brings much
+
+        return StoreKeeping(self._open, self.home)
 
     def version(self) -> int:
         """A number that is another one after any process has committed to the store.

@@ -15,7 +15,6 @@ from collections.abc import Collection
 from kitaru import config, masks
 from kitaru.store import (
     artifacts,
-    doctor,
     due,
     endings,
     executions,
@@ -23,12 +22,9 @@ from kitaru.store import (
     keys,
     leases,
     logs,
-    maintenance,
     refs,
-    removal,
     settings,
     stacks,
-    transfer,
     waits,
 )
 from kitaru.store.connection import Database, is_current
@@ -40,7 +36,6 @@ __all__ = [
     "Transaction",
     "artifacts",
     "close_all",
-    "doctor",
     "due",
     "endings",
     "executions",
@@ -49,14 +44,11 @@ __all__ = [
     "keys",
     "leases",
     "logs",
-    "maintenance",
     "open_store",
     "refs",
-    "removal",
     "settings",
     "sqlite_version",
     "stacks",
-    "transfer",
     "waits",
 ]
 
