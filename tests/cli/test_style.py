@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.cli.conftest import Cli
+from tests.support import ROOT
 from tests.terminals import Terminal
 
 KITARU = [sys.executable, "-m", "kitaru.cli"]
@@ -45,3 +46,23 @@ def test_a_table_fits_the_terminal_and_its_ids_stay_whole(cli: Cli, columns: int
     assert max(map(len, lines)) <= columns
     assert any(line.startswith(exec_id) for line in lines)
     assert ("No room for:" in "".join(lines)) is (columns < 80)
+
+
+def test_an_upgrade_of_the_store_has_a_bar_on_a_terminal(cli: Cli):
+    (cli.home / "kitaru.db").write_bytes((ROOT / "tests/data/store-v3.db").read_bytes())
+
+    assert "Upgrading the store" in shown("executions", "list")
+    assert "Upgrading the store" not in shown("executions", "list")
+
+
+def test_an_upgrade_says_nothing_in_a_pipe(cli: Cli):
+    (cli.home / "kitaru.db").write_bytes((ROOT / "tests/data/store-v3.db").read_bytes())
+
+    assert cli.good("executions", "list").startswith("Kitaru executions")
+
+
+def test_a_damaged_store_is_told_by_the_command_on_a_terminal_too(cli: Cli):
+    (cli.home / "kitaru.db").write_bytes(b"rubbish" * 1000)
+
+    assert "unusable" in shown("doctor") or "damaged" in shown("doctor")
+    assert "is damaged" in shown("executions", "list")

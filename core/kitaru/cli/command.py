@@ -79,7 +79,11 @@ def open_client() -> KitaruClient:
     """The client of the store that `kitaru status` names."""
     from kitaru.client import KitaruClient
 
-    return KitaruClient()
+    client = KitaruClient()
+    if style.is_terminal(sys.stderr) and client.is_to_be_upgraded():
+        with style.progress("Upgrading the store"):
+            client.version()  # opens it
+    return client
 
 
 class Command(click.Command):

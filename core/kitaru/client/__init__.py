@@ -14,7 +14,8 @@ from kitaru import config
 from kitaru.client.artifacts import Artifacts
 from kitaru.client.executions import Executions
 from kitaru.client.suggestions import Suggestions
-from kitaru.store import Store, open_store
+from kitaru.errors import KitaruError
+from kitaru.store import Store, is_current, open_store
 
 if TYPE_CHECKING:
     from kitaru.client.keeping import StoreKeeping
@@ -67,6 +68,14 @@ class KitaruClient:
             False
         """
         return self._open().version() if self.home.database.exists() else 0
+
+    def is_to_be_upgraded(self) -> bool:
+        """Whether opening the store brings it to a newer schema first, which may take a while."""
+        path = self.home.database
+        try:
+            return path.exists() and os.access(path, os.W_OK) and not is_current(path)
+        except KitaruError:  # it is told by whoever opens the file
+            return False
 
     def _open(self) -> Store:
         return open_store(self.home)
