@@ -8,6 +8,7 @@ import click
 
 from kitaru.cli import output
 from kitaru.cli.command import Answer, Command, open_client
+from kitaru.cli.upkeep import bar
 
 
 @click.command("export", cls=Command)
@@ -29,7 +30,10 @@ def export(*, exec_ids: tuple[str, ...], path: Path, raw: bool, force: bool) -> 
     Example:
       kitaru executions export latest:failed --to report.kitaru
     """
-    exported = open_client().executions.export(exec_ids, path, raw=raw, force=force)
+    with bar("Writing executions") as progress:
+        exported = open_client().executions.export(
+            exec_ids, path, raw=raw, force=force, progress=progress
+        )
     how = "masked where a key looks like one" if exported.redacted else "kept, as all values are"
     pairs = [
         ("File", exported.path),

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kitaru import clock, codec, config, files
+from kitaru.client.upkeep import Progress
 from kitaru.errors import KitaruBackendError, KitaruCorruptionError, KitaruUsageError
 from kitaru.store import Store, executions, schema, transfer
 from kitaru.store.transfer import Rows
@@ -42,6 +43,7 @@ class Transfer:
         *,
         raw: bool = False,
         force: bool = False,
+        progress: Progress | None = None,
     ) -> Exported:
         """Write executions with all they recorded into one file, secrets masked.
 
@@ -50,6 +52,7 @@ class Transfer:
             path: the file to make; only its owner can read it.
             raw: keep values exactly, secrets too, and large ones.
             force: replace a file that is there.
+            progress: told how many executions are written, and of how many.
 
         Raises:
             KitaruNotFoundError: there is no such execution.
@@ -72,10 +75,11 @@ class Transfer:
         with files.whole(target, force=force) as made:
             with self._open().apart() as conn:
                 found = {row.id: row for row in (executions.find(conn, ref) for ref in refs)}
+                told = _told(list(found), progress)
                 documents = (
                     {"table": table, "row": data}
-                    for row in found.values()
-                    for table, data in transfer.rows(conn, row.id, raw=raw)
+                    for row in told
+                    for table, data in transfer.rows(conn, row, raw=raw)
                 )
                 _write(made, documents, redacted=not raw)
             size = made.stat().st_size
@@ -108,6 +112,14 @@ class Transfer:
             already=tuple(exec_id for exec_id, each in done.items() if each is None),
             redacted=redacted,
         )
+
+
+def _told(rows: Sequence[int], progress: Progress | None) -> Iterator[int]:
+    """Rows one after the other; when the next one is asked for, the one before is done."""
+    for done, row in enumerate(rows, 1):
+        yield row
+        if progress is not None:
+            progress(done, len(rows))
 
 
 def _write(path: Path, documents: Iterator[dict[str, Any]], *, redacted: bool) -> None:
