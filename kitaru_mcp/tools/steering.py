@@ -86,17 +86,13 @@ def answer(
         _check_go_ahead(found, wait)
         value = None
     try:
-        executions.input(exec_id, wait=wait, value=value)
+        execution, going_on = executions.answer(exec_id, wait=wait, value=value)
     except KitaruWaitValidationError:
         # Some clients send every argument as text.
         meant = parsed(value)
         if meant is value:
             raise
-        executions.input(exec_id, wait=wait, value=meant)
-    # In this order: a driver that ends between the two looks is seen as finished, not as gone.
-    driven = executions.continues(exec_id)
-    execution = executions.get(exec_id)
-    going_on = driven or execution.status.is_finished
+        execution, going_on = executions.answer(exec_id, wait=wait, value=meant)
     data = shown(call, execution)
     if not going_on:
         data["next"] = [views.resume_line(execution.exec_id, call.client.home)]

@@ -17,16 +17,6 @@ if TYPE_CHECKING:
     from kitaru.models import Execution
 
 
-def goes_on(client: KitaruClient, found: Execution) -> bool:
-    """Whether an execution needs no `resume`: it ended, needs an answer first, or is driven."""
-    if found.stalled:
-        return False
-    if found.pending_wait is not None or found.status != "waiting":
-        return True
-    executions = client.executions
-    return executions.continues(found.exec_id) or executions.obstacle(found.exec_id) is not None
-
-
 @click.command("input", cls=Command)
 @click.argument("exec_id", metavar="[ID]", required=False)
 @click.option("--wait", help="The wait's name or id; the only one that is open by default.")
@@ -59,19 +49,8 @@ def input_(
         return _outcome(
             "Aborted wait for execution", client.executions.abort_wait(exec_id, wait=name)
         )
-    found, continues = answered(client, exec_id, wait=name, value=value.value)
+    found, continues = client.executions.answer(exec_id, wait=name, value=value.value)
     return _outcome("Resolved wait input for execution", found, continues_by_itself=continues)
-
-
-def answered(
-    client: KitaruClient, exec_id: str, *, wait: str, value: Any
-) -> tuple[Execution, bool]:
-    """Answer a wait; gives the execution, and whether it goes on by itself."""
-    exec_id = client.executions.input(exec_id, wait=wait, value=value).exec_id
-    # Read last: a driver that took the answer may have finished since.
-    driven = client.executions.continues(exec_id)
-    found = client.executions.get(exec_id)
-    return found, driven or goes_on(client, found)
 
 
 def _ask(exec_id: str | None, wait: str | None) -> Answer:

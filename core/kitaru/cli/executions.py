@@ -82,7 +82,7 @@ def get(exec_id: str) -> Answer:
     found = client.executions.get(exec_id)
     return Answer(
         json=lambda: {"item": render.full(found)},
-        text=lambda: views.execution(found, continues=actions.goes_on(client, found)),
+        text=lambda: views.execution(found, continues=client.executions.goes_on(found)),
     )
 
 

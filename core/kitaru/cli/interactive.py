@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from kitaru import asking, config, prompts, render
-from kitaru.cli import actions, output, style, views
+from kitaru.cli import output, style, views
 from kitaru.cli.command import Answer, listed, say
 from kitaru.errors import KitaruError, KitaruNotFoundError, KitaruStateError
 from kitaru.terminal import Lines
@@ -97,8 +97,8 @@ class _Sitting:
                 break
         exec_id = _exec_id(wait)
         try:
-            found, continues = actions.answered(
-                self.client, exec_id, wait=wait.wait_id, value=value
+            found, continues = self.client.executions.answer(
+                exec_id, wait=wait.wait_id, value=value
             )
         except (KitaruNotFoundError, KitaruStateError):
             raise _Closed from None
@@ -171,7 +171,7 @@ class _Sitting:
             found = found or self.client.executions.summary(exec_id)
             status = str(found.status)
             if continues is None:
-                continues = actions.goes_on(self.client, found)
+                continues = self.client.executions.goes_on(found)
         except KitaruNotFoundError:  # whoever closed the question has deleted its execution
             continues = True
         self.done.append(_Outcome(exec_id, wait.name, did, status, continues))

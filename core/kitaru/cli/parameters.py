@@ -38,12 +38,12 @@ class Suggested(click.types.StringParamType):
         """What the store has that begins like this."""
         from click.shell_completion import CompletionItem
 
-        from kitaru.cli.command import open_client
+        from kitaru.client import KitaruClient
 
         # Where an option's value is missing, the parser has left the arguments unread.
         exec_id = ctx.params.get("exec_id") or next(iter(ctx.args), None)
         try:
-            found = self._suggest(open_client().suggestions, exec_id, incomplete)
+            found = self._suggest(KitaruClient().suggestions, exec_id, incomplete)
         except Exception:  # whatever it is: a shell in the middle of a line has no place for it
             return []
         return [CompletionItem(_word(each.value), help=each.about or None) for each in found]

@@ -11,7 +11,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Literal, overload
 
-from kitaru import config, ids, launch
+from kitaru import config, ids
 from kitaru.client import filters, limits
 from kitaru.client.following import LogEvent, LogSource, chosen
 from kitaru.client.questions import Questions
@@ -27,7 +27,6 @@ from kitaru.models import (
     ExecutionStatus,
     LogEntry,
     Page,
-    PendingWait,
 )
 from kitaru.store import (
     Transaction,
@@ -37,7 +36,6 @@ from kitaru.store import (
     journal,
     listing,
     logs,
-    waits,
 )
 from kitaru.store.executions import Row
 
@@ -297,24 +295,6 @@ class Executions(Watching, Statistics, Questions, Upkeep, Transfer):
         events = self._followed(row, which, lambda: False)
         lines = (event.entry for event in events if isinstance(event, LogEvent))
         return islice(lines, limit)
-
-    def pending_waits(self, exec_id: str) -> builtins.list[PendingWait]:
-        """The questions an execution waits for, oldest first."""
-        with self._open().snapshot() as conn:
-            row = executions.find(conn, exec_id)
-            return waits.pending(conn, row.id, exec_id=row.exec_id)
-
-    def continues(self, exec_id: str) -> bool:
-        """Whether a live driver will take up what happens next, such as an answer."""
-        with self._open().snapshot() as conn:
-            return executions.find(conn, exec_id).holder == "alive"
-
-    def obstacle(self, exec_id: str) -> str | None:
-        """What a waiting execution waits for, and what to do; `None` where `resume` is of use."""
-        with self._open().snapshot() as conn:
-            row = executions.find(conn, exec_id)
-            is_waiting = row.status is ExecutionStatus.WAITING
-            return launch.obstacle(conn, row) if is_waiting else None
 
     def last_words(self, exec_id: str) -> str:
         """What the runners of an execution wrote past Python last, such as the report of a crash.
