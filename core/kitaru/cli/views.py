@@ -127,12 +127,11 @@ def statistics_chart(
     time = next(each for each in group_by if each.time_granularity is not None)
     others = [_key_and_heading(each)[0] for each in group_by if each is not time]
     metric = metrics[0] if metrics else None
+    name = safe_text(metric.name) if metric else ""
 
     def drawn(group: dict[str, Any]) -> float | None:
-        number: float | None = group["execution_count"]
-        if metric is not None:
-            number = group["metrics"][safe_text(metric.name)]
-        return number
+        found = group["metrics"][name] if metric else group["execution_count"]
+        return None if isinstance(found, str) else found  # a text takes the place of a secret
 
     numbers = [
         (
@@ -143,11 +142,13 @@ def statistics_chart(
         for group in item["groups"]
     ]
     unit = str(time.time_granularity)
-    what = _heading(safe_text(metric.name)) if metric else "Executions"
+    what = _heading(name) if metric else "Executions"
     adds_up = metric is None or metric.aggregation == "sum"
     rows = charts.over_time(numbers, unit=unit, adds_up=adds_up)
     lines = [f"{what} by {unit}"]
     lines += charts.stacked(rows, width=style.width()) if rows else ["  No executions found."]
+    if metric and any(isinstance(each["metrics"][name], str) for each in item["groups"]):
+        lines.append(f"{what} is masked: what it is made from looks like a secret.")
     return "\n".join([*lines, *_left_out(item, group_by=group_by, max_groups=max_groups)])
 
 
@@ -189,12 +190,7 @@ def _heading(name: str) -> str:
 
 
 def _number(value: float | str | None) -> str:
-    """A metric with two decimals, more only where it is so small that those would be zeros."""
-    if value is None or isinstance(value, str):
-        return value or "-"
-    if not 0.01 <= abs(value) < 1e15:
-        return f"{value:.3g}"
-    return f"{value:.2f}".rstrip("0").rstrip(".")
+    return value or "-" if value is None or isinstance(value, str) else charts.number(value)
 
 
 def artifact_table(refs: Sequence[ArtifactRef]) -> str:
