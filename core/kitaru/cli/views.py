@@ -11,6 +11,9 @@ from kitaru.models import ArtifactRef, CheckpointCall, Execution, Page
 from kitaru.render import safe_text
 from kitaru.statistics import ExecutionStatisticsGrouping, ExecutionStatisticsMetric
 
+#: So many checkpoints or children of an execution are named; ten thousand would fill the terminal.
+_MOST_NAMES = 100
+
 
 def execution(found: Execution, *, continues: bool) -> str:
     """One execution, and how to continue it where it does not go on by itself."""
@@ -26,7 +29,7 @@ def execution(found: Execution, *, continues: bool) -> str:
         ("Pending wait", ", ".join(wait.name for wait in waits) or "none"),
         ("Wait question", "; ".join(wait.question or "not set" for wait in waits) or "none"),
         ("Failure", found.failure.message if found.failure else "none"),
-        ("Checkpoints", ", ".join(map(_call, calls)) or "none"),
+        ("Checkpoints", _last([*map(_call, calls)])),
         ("LLM usage", json.dumps(found.llm_usage_summary) if found.llm_usage_summary else "none"),
     ]
     if found.status_reason and not waits and not found.failure:
@@ -34,8 +37,17 @@ def execution(found: Execution, *, continues: bool) -> str:
     if found.parent_exec_id is not None:
         pairs.append(("Parent", found.parent_exec_id))
     if found.children:
-        pairs.append(("Children", ", ".join(found.children)))
+        pairs.append(("Children", _last(found.children)))
+    if found.original_exec_id is not None:
+        pairs.append(("Replay of", found.original_exec_id))
     return output.fields("Kitaru execution", pairs) + _hint(found, continues)
+
+
+def _last(names: Sequence[str]) -> str:
+    """Names in a row; of very many the last ones."""
+    told = ", ".join(names[-_MOST_NAMES:]) or "none"
+    before = len(names) - _MOST_NAMES
+    return told if before <= 0 else f"{before:,} before these (-o json has all), {told}"
 
 
 def _call(call: CheckpointCall) -> str:
