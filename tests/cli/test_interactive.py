@@ -103,6 +103,21 @@ def test_a_line_that_the_terminal_has_cut_is_no_answer(at):
     until(lambda: kitaru.KitaruClient().executions.get(exec_id).result == "short", "the result")
 
 
+def test_further_lines_of_a_pasted_answer_decide_nothing_about_the_next_question(at):
+    first, second = waiting(asks_for_text), waiting(approves)
+    terminal = at()
+    terminal.expect(ACTION)
+    terminal.type("c\n")
+    terminal.expect("(text) > ")
+    terminal.type("Dear all,\n\na\ny\n")
+    terminal.expect("[2/2]")
+    terminal.expect(ACTION, times=2)
+    terminal.type("q\n")
+    assert "1 answered, 1 left open" in ends(terminal)
+    assert first.refresh().pending_wait is None
+    assert second.refresh().status == "waiting"
+
+
 def test_a_question_is_shown_with_its_context_and_answered_field_by_field(at):
     execution = waiting(releases, topic="dogs")
     exec_id = execution.exec_id

@@ -60,6 +60,8 @@ class _Sitting:
         """Show a question and ask what to do until that is done."""
         try:
             self._check_open(wait)
+            if self.done:
+                self.lines.forget()  # such as the rest of a text that was pasted as an answer
             _say(_question(self.client, wait, title))
             while not self._act(wait):
                 pass
