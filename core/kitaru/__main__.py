@@ -16,6 +16,11 @@ def main() -> int:
         return run()
     except KeyboardInterrupt:
         return 130
+    except RuntimeError as exc:
+        # Before Python 3.12, Ctrl-C comes wrapped up where it came while a class was made.
+        if isinstance(exc.__cause__, KeyboardInterrupt):
+            return 130
+        raise
 
 
 if __name__ == "__main__":

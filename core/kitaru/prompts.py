@@ -362,6 +362,8 @@ def _text(line: str) -> str:
             return str(json.loads(line))
         except ValueError:  # it only begins with a quotation
             pass
+    if any(char != "\t" and not char.isprintable() and char.isascii() for char in line):
+        raise ValueError("it holds a key that is no text, such as an arrow; type it again")
     return line
 
 

@@ -28,6 +28,20 @@ def is_interactive() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
+#: So many bytes of a line terminals take, and drop the rest without a word.
+_MOST_BYTES = 4095 if sys.platform == "linux" else 1023
+
+
+class LineCutError(Exception):
+    """What was typed is longer than a terminal takes, so that its end is missing."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"Invalid input: a terminal takes lines of {_MOST_BYTES} bytes, and this one was cut "
+            "there. Type less, or answer with `kitaru executions input ID --value JSON`."
+        )
+
+
 class Lines:
     """Lines typed at standard input, read without waiting for longer than one is told to."""
 
@@ -39,6 +53,7 @@ class Lines:
 
         Raises:
             EOFError: there is no more input.
+            LineCutError: the terminal has dropped the end of the line.
         """
         if b"\n" not in self._unread:
             if not select.select([sys.stdin], [], [], seconds)[0]:
@@ -55,6 +70,8 @@ class Lines:
         if not end:
             self._unread = line
             return None
+        if len(line) >= _MOST_BYTES:
+            raise LineCutError
         return line.decode(sys.stdin.encoding, "surrogateescape")
 
     def forget(self) -> None:
@@ -116,6 +133,9 @@ class TerminalPrompt:
         """The next line, if a whole one is there in time; closes at the end of input."""
         try:
             return self._lines.next(seconds)
+        except LineCutError as exc:
+            self._say(f"{exc}\n> ")
+            return None
         except EOFError:  # the answer may still come from elsewhere
             exec_id, _, name = self._wait.partition("/")
             self.close(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -129,11 +130,12 @@ def test_fish_gets_the_words_about_a_value(waiting: str):
     assert result.stdout == f"plain,{waiting}\twaiting asking\n"
 
 
-def in_bash(home: Path, words: list[str]) -> list[str]:
+def in_bash(home: Path, words: list[str], line: str = "") -> list[str]:
     """What a bash that has read the user's file offers for the last word."""
     array = " ".join(f"'{word}'" for word in words)
     script = (
         f"PS1=x; source ~/.bashrc; COMP_WORDS=({array}); COMP_CWORD={len(words) - 1}; "
+        f"COMP_LINE='{line}'; "
         "$(complete -p kitaru | sed 's/.*-F //; s/ kitaru//') kitaru; printf '%s\\n' "
         '"${COMPREPLY[@]}"'
     )
@@ -158,6 +160,30 @@ def test_a_real_bash_completes_after_the_script_was_installed(
     kitaru.flow(lambda: 1, name="two words").run().wait()
     flows = in_bash(tmp_path, ["kitaru", "executions", "list", "--flow", "two"])
     assert flows == ["'two", "words'"]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_what_bash_breaks_at_colons_and_equal_signs_is_one_word(
+    cli: Cli, waiting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cli.good("completion", "bash", "--install")
+    kitaru.flow(lambda: 1, name="a:b c").run().wait()
+
+    def offered(line: str) -> list[str]:
+        words = [part for word in line.split(" ") for part in re.split("([:=])", word)]
+        return in_bash(tmp_path, words, line)
+
+    assert offered("kitaru executions get latest:fa") == ["failed"]
+    assert offered("kitaru executions logs latest:asking --checkpoint r") == ["research"]
+    assert offered("kitaru executions list --flow=ask") == ["asking"]
+    assert offered("kitaru executions list --flow a:b") == ["'b", "c'"]
+
+
+def test_bash_gets_names_that_it_would_run_in_quotes(home: Path):
+    kitaru.flow(lambda: 1, name="$(reboot)").run().wait()
+    result = run("bash", "kitaru executions list --flow $")
+    assert result.stdout == "plain,'$(reboot)'\n"
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,11 @@ def approves() -> Any:
 
 
 @kitaru.flow
+def asks_for_text() -> Any:
+    return kitaru.wait(name="text", schema=str, timeout=0)
+
+
+@kitaru.flow
 def asks_twice() -> Any:
     return kitaru.wait(name="one", schema=int, timeout=0), kitaru.wait(name="two", timeout=0)
 
@@ -80,6 +85,37 @@ def ends(terminal: Terminal, code: int = 0) -> str:
     assert terminal.process.returncode == code, shown
     assert "Traceback" not in shown
     return shown.replace("\r\n", "\n")
+
+
+def test_a_line_that_the_terminal_has_cut_is_no_answer(at):
+    exec_id = waiting(asks_for_text).exec_id
+    terminal = at(exec_id)
+    terminal.expect(ACTION)
+    terminal.type("c\n")
+    terminal.expect("(text) > ")
+    terminal.type("x" * 3000)
+    terminal.type("x" * 3000 + "\n")
+    terminal.expect("and this one was cut there")
+    terminal.expect("(text) > ", times=2)
+    terminal.type("short\n")
+    ends(terminal)
+    kitaru.KitaruClient().executions.resume(exec_id)
+    until(lambda: kitaru.KitaruClient().executions.get(exec_id).result == "short", "the result")
+
+
+def test_further_lines_of_a_pasted_answer_decide_nothing_about_the_next_question(at):
+    first, second = waiting(asks_for_text), waiting(approves)
+    terminal = at()
+    terminal.expect(ACTION)
+    terminal.type("c\n")
+    terminal.expect("(text) > ")
+    terminal.type("Dear all,\n\na\ny\n")
+    terminal.expect("[2/2]")
+    terminal.expect(ACTION, times=2)
+    terminal.type("q\n")
+    assert "1 answered, 1 left open" in ends(terminal)
+    assert first.refresh().pending_wait is None
+    assert second.refresh().status == "waiting"
 
 
 def test_a_question_is_shown_with_its_context_and_answered_field_by_field(at):

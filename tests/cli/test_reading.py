@@ -7,6 +7,7 @@ from datetime import timedelta, timezone
 
 import pytest
 
+import kitaru
 from tests.support import plant_pickle
 
 TIME = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\dZ"
@@ -59,6 +60,23 @@ def test_a_failed_execution_shows_why(cli, tmp_path):
     text = cli.good("executions", "get", exec_id)
     assert "\n  Failure: ValueError: no input yet\n" in text
     assert "  Checkpoints: needs (failed)\n" in text
+
+
+def test_of_very_many_checkpoints_the_last_are_named_and_the_others_counted(cli):
+    step = kitaru.checkpoint(lambda number: number, name="step")
+    handle = kitaru.flow(lambda: [step(number) for number in range(150)], name="many").run()
+    handle.wait()
+    text = cli.good("executions", "get", handle.exec_id)
+    (line,) = [each for each in text.splitlines() if "Checkpoints" in each]
+    assert line.startswith("  Checkpoints: 50 before these (-o json has all), step#51 (completed)")
+    assert line.endswith("step#150 (completed)")
+    assert len(cli.json("executions", "get", handle.exec_id).item["checkpoints"]) == 150
+
+
+def test_a_replay_names_its_original(cli):
+    exec_id = cli.completed(topic="dogs")
+    replayed = cli.json("executions", "replay", exec_id, "--from", "draft").item["exec_id"]
+    assert f"\n  Replay of: {exec_id}\n" in cli.good("executions", "get", replayed)
 
 
 def test_an_unfinished_listing_is_a_table(cli):

@@ -343,6 +343,40 @@ def test_what_adds_up_is_stacked_and_what_does_not_has_bars_of_its_own(cli):
     ]
 
 
+def test_a_chart_of_a_metric_without_numbers_has_empty_lines(cli):
+    fill(cli, {1: 2})
+    for aggregation in ("avg", "sum"):
+        assert cli.good(*CHART, "--metric", f"c:metadata:cost:{aggregation}").splitlines() == [
+            "C by day",
+            "  2026-11-01",
+        ]
+
+
+def test_a_chart_of_masked_numbers_draws_none_of_them_and_says_so(cli):
+    fill(cli, {1: 1})
+    run(password=3)
+    for aggregation in ("avg", "sum"):
+        metric = f"c:metadata:password:{aggregation}"
+        *_, told = cli.good(*CHART, "--metric", metric).splitlines()
+        assert told == "C is masked: what it is made from looks like a secret."
+
+
+def test_parts_of_a_bar_that_read_the_same_are_added_up(cli):
+    run(tier=1)
+    run(tier=1)
+    run(tier="1")
+    title, bar, *_ = cli.good(*CHART, "--group-by", "metadata:tier").splitlines()
+    assert title == "Executions by day"
+    assert bar.endswith("█ 3")
+
+
+def test_the_numbers_of_a_chart_are_those_of_the_table(cli):
+    run(cost=12345.678)
+    metric = ("--metric", "c:metadata:cost:sum")
+    assert cli.good(*CHART, *metric).endswith("█ 12345.68\n")
+    assert table(cli, *metric)[1] == ["1", "12345.68"]
+
+
 def test_a_long_pause_is_one_line_of_a_chart(cli):
     fill(cli, {1: 1, 20: 1})
     lines = cli.good(*STATISTICS, "--chart", "--group-by", "time:hour").splitlines()

@@ -156,6 +156,16 @@ def test_ctrl_c_at_any_moment_exits_with_130_quietly(
     assert (ended.returncode, ended.stdout, ended.stderr.strip()) == (130, "", "")
 
 
+def test_ctrl_c_while_a_class_is_made_exits_with_130_quietly(exec_id: str, tmp_path: Path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import dataclasses, os, signal\n"
+        "def interrupted(*_): os.kill(os.getpid(), signal.SIGINT)\n"
+        "dataclasses.Field.__set_name__ = interrupted\n"
+    )
+    ended = bash("kitaru executions list", PYTHONPATH=str(tmp_path))
+    assert (ended.returncode, ended.stdout, ended.stderr.strip()) == (130, "", "")
+
+
 def test_ctrl_c_at_a_pipe_that_nobody_reads_exits_with_130(exec_id: str):
     stuck = subprocess.Popen(
         [*COMMAND.split(), "executions", "logs", exec_id],

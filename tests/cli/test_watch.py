@@ -285,6 +285,22 @@ def test_a_question_stands_there_with_how_to_answer_it(terminal: Any, cli: Cli):
     assert "[Execution completed successfully]" in shown.all()
 
 
+def test_the_line_that_helps_is_whole_on_a_narrow_terminal(terminal: Any, home: Path):
+    process, exec_id = support.start(home, "gate")
+    until(lambda: "gated" in support.effects(home, exec_id), "at the gate")
+    support.kill(process)
+    shown = terminal(exec_id, columns=60)
+    shown.expect("resume")
+    shown.process.send_signal(signal.SIGINT)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.all())
+    words = " ".join(line.strip("├└─ ") for line in plain.splitlines())
+    assert f"Continue it with: kitaru executions resume {exec_id}" in words
+
+
+def test_what_is_cut_has_a_mark(terminal: Any, home: Path):
+    assert terminal(talked(), columns=30).all().count("…") >= 1
+
+
 @pytest.mark.parametrize(("signal_", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_tree_gives_the_cursor_back(
     terminal: Any, home: Path, signal_: int, code: int

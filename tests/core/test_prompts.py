@@ -160,6 +160,7 @@ def test_one_line_is_one_value(type_: Any, line: str, expected: Any):
         (Pair, '{"left": "x"}', "at $.left: \"x\" is not of type 'integer'"),
         (Pair, '{"left"', "Type JSON"),
         (None, "no", "Press Enter alone to continue, or type :abort"),
+        (str, "dosg\x1b[D\x1b[D", "it holds a key that is no text, such as an arrow"),
     ],
 )
 def test_what_does_not_fit_is_asked_for_again_with_the_reason(type_: Any, bad: str, told: str):
@@ -300,8 +301,9 @@ Case = tuple[Any, Any, list[str]]
 
 def typed(text: str) -> str:
     """A text as a line: plainly, unless that would mean something else."""
-    plain = text.strip() not in ("", "null") and text.lstrip()[0] not in '"{[' and "\n" not in text
-    return text if plain else json.dumps(text)
+    plain = text.strip() not in ("", "null") and text.lstrip()[0] not in '"{['
+    has_keys = any(ord(char) < 32 or ord(char) == 127 for char in text)
+    return text if plain and not has_keys else json.dumps(text)
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

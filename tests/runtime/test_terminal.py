@@ -61,6 +61,16 @@ def terminal(script: Path, request: pytest.FixtureRequest) -> Iterator[Terminal]
     opened.close()
 
 
+@pytest.mark.parametrize("terminal", ["str"], indirect=True)
+def test_a_line_that_the_terminal_has_cut_is_no_answer(terminal: Terminal):
+    terminal.expect("> ")
+    terminal.type("x" * 3000)
+    terminal.type("x" * 3000 + "\n")
+    terminal.expect("and this one was cut there")
+    terminal.type("short\n")
+    terminal.expect("got short")
+
+
 def test_the_question_is_asked_right_there_until_an_answer_fits(terminal: Terminal):
     terminal.expect("> ")
     assert "Waiting for input; :abort cancels the execution.\r\n" in terminal.shown

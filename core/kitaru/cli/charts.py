@@ -52,14 +52,16 @@ def over_time(
     """
     found: dict[str, list[Row]] = {}
     for bucket, rest, number in numbers:
-        lines = found.setdefault(bucket or _NOT_STARTED, [])
-        if adds_up and lines:
-            lines[0][1][rest] = number or 0
-        elif adds_up:
-            lines.append((bucket or _NOT_STARTED, {rest: number or 0}))
-        else:
-            parts = {} if number is None else {"": number}
-            lines.append((f"{bucket or _NOT_STARTED}  {rest}".rstrip(), parts))
+        name = bucket or _NOT_STARTED
+        lines = found.setdefault(name, [])
+        if not adds_up:
+            lines.append((f"{name}  {rest}".rstrip(), {} if number is None else {"": number}))
+            continue
+        if not lines:
+            lines.append((name, {}))
+        if number is not None:
+            # Groups may read the same, as flows of one name do.
+            lines[0][1][rest] = lines[0][1].get(rest, 0) + number
     started = [bucket for bucket in found if bucket != _NOT_STARTED]
     rows = found.get(_NOT_STARTED, [])
     for bucket, following in itertools.zip_longest(started, started[1:]):
@@ -78,7 +80,7 @@ def stacked(rows: Sequence[Row], *, width: int) -> list[str]:
     fill = {name: fills[min(n, len(fills) - 1)] for n, name in enumerate(names)}
     most = max((sum(max(value, 0) for value in parts.values()) for _, parts in rows), default=0)
     label = max((len(bucket) for bucket, _ in rows), default=0)
-    numbers = [_number(sum(parts.values())) if parts else "" for _, parts in rows]
+    numbers = [number(sum(parts.values())) if parts else "" for _, parts in rows]
     space = max(width - label - max(map(len, numbers), default=0) - 6, 8)
     lines = []
     for (bucket, parts), shown in zip(rows, numbers, strict=True):
@@ -89,7 +91,7 @@ def stacked(rows: Sequence[Row], *, width: int) -> list[str]:
             bar += fill[name] * (end - ends)
             ends = end
         lines.append(f"  {bucket:{label}}  {bar}{' ' if bar else ''}{shown}".rstrip())
-    if names != [""]:
+    if names not in ([], [""]):
         lines += ["", *_legend(names, fill)]
     return lines
 
@@ -123,5 +125,8 @@ def _between(bucket: str, following: str | None, unit: str) -> list[str]:
     return empty
 
 
-def _number(value: float) -> str:
-    return f"{value:.4g}" if value % 1 else f"{value:.0f}"
+def number(value: float) -> str:
+    """A number with two decimals, more only where it is so small that those would be zeros."""
+    if not 0.01 <= abs(value) < 1e15:
+        return f"{value:.3g}"
+    return f"{value:.2f}".rstrip("0").rstrip(".")

@@ -23,6 +23,43 @@ END = "# --- end of kitaru completion ---"
 _BEFORE = {"zsh": "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }\n"}
 
 
+#: bash breaks words at `:` and `=`, as in `latest:failed`. The program gets whole words, and bash
+#: what of an answer stands behind the last break.
+_BASH = r"""
+_kitaru_completion() {
+    local IFS=$'\n' line=$COMP_LINE words=() part number last prefix="" response type value
+    for ((number = 0; number <= COMP_CWORD; number++)); do
+        part=${COMP_WORDS[number]}
+        if [[ $number -gt 0 && -n $part && $line == "$part"* ]]; then
+            words[-1]+=$part
+        else
+            line=${line#"${line%%[![:space:]]*}"}
+            words+=("$part")
+        fi
+        line=${line#"$part"}
+    done
+    last=${words[-1]}
+    if [[ $last != "$part" ]]; then
+        [[ $last == -*=* ]] && last=${last#*=}
+        prefix=${last%"${last##*[:=]}"}
+    fi
+    response=$(env COMP_WORDS="${words[*]}" COMP_CWORD=$((${#words[@]} - 1)) \
+        _KITARU_COMPLETE=bash_complete "$1")
+    while IFS=, read -r type value; do
+        case $type in
+            dir) compopt -o dirnames ;;
+            file) compopt -o default ;;
+            plain)
+                value=${value#"$prefix"}
+                COMPREPLY+=("${value/#\'"$prefix"/\'}")
+                ;;
+        esac
+    done <<< "$response"
+}
+complete -o nosort -F _kitaru_completion kitaru
+"""
+
+
 @click.command("completion", cls=Command)
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.option("--install", is_flag=True, help="Add it to the file that the shell reads.")
@@ -46,15 +83,15 @@ def completion(*, shell: str, install: bool) -> Answer:
 
 
 def _script(shell: str) -> str:
+    if shell == "bash":
+        return _BASH.strip()
     from click.shell_completion import get_completion_class
 
     from kitaru.cli import kitaru
 
     cls = get_completion_class(shell)
     assert cls is not None
-    made = cls(kitaru, {}, "kitaru", "_KITARU_COMPLETE")
-    # Not its `source`: that of bash starts a bash to ask for its version.
-    return (made.source_template % made.source_vars()).strip()
+    return cls(kitaru, {}, "kitaru", "_KITARU_COMPLETE").source().strip()
 
 
 def _place(shell: str) -> Path:

@@ -18,7 +18,7 @@ from kitaru import asking, config, prompts, render
 from kitaru.cli import output, style, views
 from kitaru.cli.command import Answer, listed, say
 from kitaru.errors import KitaruError, KitaruNotFoundError, KitaruStateError
-from kitaru.terminal import Lines
+from kitaru.terminal import LineCutError, Lines
 
 if TYPE_CHECKING:
     from kitaru.client import KitaruClient
@@ -60,6 +60,8 @@ class _Sitting:
         """Show a question and ask what to do until that is done."""
         try:
             self._check_open(wait)
+            if self.done:
+                self.lines.forget()  # such as the rest of a text that was pasted as an answer
             _say(_question(self.client, wait, title))
             while not self._act(wait):
                 pass
@@ -142,10 +144,16 @@ class _Sitting:
     def _line(self, prompt: str, wait: PendingWait | None = None) -> str:
         """The next line that is typed, unless the wait is closed before."""
         _say(prompt)
-        while (line := self.lines.next(config.POLL_SECONDS)) is None:
+        while True:
+            try:
+                line = self.lines.next(config.POLL_SECONDS)
+            except LineCutError as exc:
+                _say(f"{exc}\n{prompt}")
+                continue
+            if line is not None:
+                return line
             if wait is not None:
                 self._check_open(wait)
-        return line
 
     def _check_open(self, wait: PendingWait) -> None:
         version = self.client.version()

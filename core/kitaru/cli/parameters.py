@@ -7,6 +7,7 @@ store and never fails: where nothing can be found, nothing is suggested.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
@@ -49,10 +50,14 @@ class Suggested(click.types.StringParamType):
         return [CompletionItem(_word(each.value), help=each.about or None) for each in found]
 
 
+#: What a shell does not take as it stands; `#` is only special where a word begins.
+_SPECIAL = re.compile(r"[\s|&;()<>$`\\\"'*?\[\]{}!~^]")
+
+
 def _word(value: str) -> str:
     """A value as it is put on the line: bash, unlike other shells, does not quote it."""
     is_bash = os.environ.get("_KITARU_COMPLETE", "").startswith("bash")
-    return shlex.quote(value) if is_bash and len(value.split()) > 1 else value
+    return shlex.quote(value) if is_bash and _SPECIAL.search(value) else value
 
 
 class FlowTarget(click.types.StringParamType):

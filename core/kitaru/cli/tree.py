@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 
-from rich.console import Console, RenderableType
+from rich.console import Console, OverflowMethod, RenderableType
 from rich.constrain import Constrain
 from rich.text import Text
 from rich.tree import Tree
@@ -21,8 +21,8 @@ from kitaru.timeline import Call, duration, state
 
 #: How many ended calls are remembered, and how many failed attempts of a call are told.
 _KEPT, _TRIES = 200, 3
-#: Lines that are not calls: the heading, what is above, the note, the end, and the cursor's.
-_FRAME = 5
+#: Lines that are not calls: the heading, what is above, the end, and the cursor's.
+_FRAME = 4
 _SIGNS = {
     CallStatus.COMPLETED: "✓",
     CallStatus.FAILED: "✗",
@@ -64,13 +64,15 @@ class View:
             return Text("")
         tree = Tree(self._head(execution), guide_style="dim")
         waits = {wait.name: wait for wait in execution.pending_waits}
-        shown, room = [], self._screen.height - _FRAME
+        note = [self._text(("yellow", self._note), wraps=True)] if self._note is not None else []
+        shown, room = [], self._screen.height - _FRAME - self._height(note, depth=1)
         latest = [*calls.values()][::-1]
         for call in sorted(latest, key=lambda call: call.ended_at is not None):
             notes = self._notes(call, waits.get(call.call_id))
-            if len(notes) >= room:
+            height = self._height(notes, depth=2)
+            if height >= room:
                 break
-            room -= 1 + len(notes)
+            room -= 1 + height
             shown.append((call, notes))
         hidden = len(calls) + self._forgotten - len(shown)
         if hidden:
@@ -78,12 +80,11 @@ class View:
         order = {call_id: place for place, call_id in enumerate(calls)}
         for call, notes in sorted(shown, key=lambda each: order[each[0].call_id]):
             branch = tree.add(self._line(call))
-            for note in notes:
-                branch.add(note)
-        if self._note is not None:
-            tree.add(self._text(("yellow", self._note)))
-        # Not to the edge: the ^C that a terminal shows must not begin another line.
-        return Constrain(tree, max(self._screen.width - 3, 1))
+            for each in notes:
+                branch.add(each)
+        for each in note:
+            tree.add(each)
+        return Constrain(tree, self._width())
 
     def _head(self, execution: Execution) -> Text:
         status = views.status(execution)
@@ -115,7 +116,7 @@ class View:
         if wait is not None and self.execution is not None:
             answer = launch.input_line(self.execution.exec_id, wait.name)
             question = [self._text(("magenta", wait.question))] if wait.question else []
-            return [*question, self._text(("dim", answer))]
+            return [*question, self._text(("dim", answer), wraps=True)]
         tries = [
             (number, each)
             for number, each in enumerate(call.attempts, 1)
@@ -129,9 +130,19 @@ class View:
             if each.failure
         ]
 
-    def _text(self, *parts: tuple[str, str]) -> Text:
-        """Parts of one line, each in its style; what does not fit is cut."""
-        line = Text(no_wrap=True, overflow="ellipsis" if style.can_show("…") else "crop")
+    def _width(self) -> int:
+        # Not to the edge: the ^C that a terminal shows must not begin another line.
+        return max(self._screen.width - 3, 1)
+
+    def _height(self, texts: list[Text], *, depth: int) -> int:
+        """How many lines texts take that stand so deep in the tree."""
+        width = max(self._width() - 4 * depth, 1)
+        return sum(len(each.wrap(self._screen, width)) for each in texts)
+
+    def _text(self, *parts: tuple[str, str], wraps: bool = False) -> Text:
+        """Parts of one line, each in its style; what does not fit is cut, or goes on below."""
+        cut: OverflowMethod = "ellipsis" if style.can_show("…") else "crop"
+        line = Text(no_wrap=not wraps, overflow="fold" if wraps else cut)
         for look, part in parts:
             if part:
                 line.append("  " if line else "").append(output.line(part), look)

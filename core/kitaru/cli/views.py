@@ -11,6 +11,9 @@ from kitaru.models import ArtifactRef, CheckpointCall, Execution, Page
 from kitaru.render import safe_text
 from kitaru.statistics import ExecutionStatisticsGrouping, ExecutionStatisticsMetric
 
+#: So many checkpoints or children of an execution are named; ten thousand would fill the terminal.
+_MOST_NAMES = 100
+
 
 def execution(found: Execution, *, continues: bool) -> str:
     """One execution, and how to continue it where it does not go on by itself."""
@@ -26,7 +29,7 @@ def execution(found: Execution, *, continues: bool) -> str:
         ("Pending wait", ", ".join(wait.name for wait in waits) or "none"),
         ("Wait question", "; ".join(wait.question or "not set" for wait in waits) or "none"),
         ("Failure", found.failure.message if found.failure else "none"),
-        ("Checkpoints", ", ".join(map(_call, calls)) or "none"),
+        ("Checkpoints", _last([*map(_call, calls)])),
         ("LLM usage", json.dumps(found.llm_usage_summary) if found.llm_usage_summary else "none"),
     ]
     if found.status_reason and not waits and not found.failure:
@@ -34,8 +37,17 @@ def execution(found: Execution, *, continues: bool) -> str:
     if found.parent_exec_id is not None:
         pairs.append(("Parent", found.parent_exec_id))
     if found.children:
-        pairs.append(("Children", ", ".join(found.children)))
+        pairs.append(("Children", _last(found.children)))
+    if found.original_exec_id is not None:
+        pairs.append(("Replay of", found.original_exec_id))
     return output.fields("Kitaru execution", pairs) + _hint(found, continues)
+
+
+def _last(names: Sequence[str]) -> str:
+    """Names in a row; of very many the last ones."""
+    told = ", ".join(names[-_MOST_NAMES:]) or "none"
+    before = len(names) - _MOST_NAMES
+    return told if before <= 0 else f"{before:,} before these (-o json has all), {told}"
 
 
 def _call(call: CheckpointCall) -> str:
@@ -127,12 +139,11 @@ def statistics_chart(
     time = next(each for each in group_by if each.time_granularity is not None)
     others = [_key_and_heading(each)[0] for each in group_by if each is not time]
     metric = metrics[0] if metrics else None
+    name = safe_text(metric.name) if metric else ""
 
     def drawn(group: dict[str, Any]) -> float | None:
-        number: float | None = group["execution_count"]
-        if metric is not None:
-            number = group["metrics"][safe_text(metric.name)]
-        return number
+        found = group["metrics"][name] if metric else group["execution_count"]
+        return None if isinstance(found, str) else found  # a text takes the place of a secret
 
     numbers = [
         (
@@ -143,11 +154,13 @@ def statistics_chart(
         for group in item["groups"]
     ]
     unit = str(time.time_granularity)
-    what = _heading(safe_text(metric.name)) if metric else "Executions"
+    what = _heading(name) if metric else "Executions"
     adds_up = metric is None or metric.aggregation == "sum"
     rows = charts.over_time(numbers, unit=unit, adds_up=adds_up)
     lines = [f"{what} by {unit}"]
     lines += charts.stacked(rows, width=style.width()) if rows else ["  No executions found."]
+    if metric and any(isinstance(each["metrics"][name], str) for each in item["groups"]):
+        lines.append(f"{what} is masked: what it is made from looks like a secret.")
     return "\n".join([*lines, *_left_out(item, group_by=group_by, max_groups=max_groups)])
 
 
@@ -189,12 +202,7 @@ def _heading(name: str) -> str:
 
 
 def _number(value: float | str | None) -> str:
-    """A metric with two decimals, more only where it is so small that those would be zeros."""
-    if value is None or isinstance(value, str):
-        return value or "-"
-    if not 0.01 <= abs(value) < 1e15:
-        return f"{value:.3g}"
-    return f"{value:.2f}".rstrip("0").rstrip(".")
+    return value or "-" if value is None or isinstance(value, str) else charts.number(value)
 
 
 def artifact_table(refs: Sequence[ArtifactRef]) -> str:

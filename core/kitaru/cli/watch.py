@@ -113,7 +113,10 @@ def _draw(changes: Iterator[Progress]) -> int:
 
     screen = style.console()
     view = View(screen)
-    with Live(get_renderable=view.draw, console=screen, refresh_per_second=1) as live:
+    # Not redirected: what stands in for standard output does not say which characters it has.
+    with Live(
+        get_renderable=view.draw, console=screen, refresh_per_second=1, redirect_stdout=False
+    ) as live:
         for progress in changes:
             view.see(progress)
             live.refresh()
