@@ -331,6 +331,33 @@ def test_prune_leaves_what_is_retried_meanwhile(home: Path, monkeypatch: pytest.
     expire_leases(home)
 
 
+@pytest.mark.parametrize("by_others", [False, True])
+def test_prune_keeps_the_original_of_a_replay_that_takes_the_row_of_one_that_went(
+    home: Path, monkeypatch: pytest.MonkeyPatch, by_others: bool
+):
+    older, newer = broken.run(), broken.run()
+    for handle in (older, newer):
+        drives.error_of(handle)
+    newest = [brief.run() for _ in range(by_others)]
+    for handle in newest:
+        handle.wait()
+    monkeypatch.setattr("kitaru.client.upkeep._FIRST_BATCH", 1)
+    monkeypatch.setattr("kitaru.client.upkeep._SMALLEST_BATCH", 1)
+    replays: list[str] = []
+
+    def replay(done: int, total: int) -> None:
+        if done == 1:
+            for handle in newest:
+                client().executions.delete(handle.exec_id)
+            again = broken.replay(older.exec_id, from_="breaks")
+            drives.error_of(again)
+            replays.append(again.exec_id)
+
+    pruned = client().executions.prune(status="failed", progress=replay)
+    assert sorted(left()) == sorted([*replays, older.exec_id])
+    assert [*pruned.kept] == [older.exec_id]
+
+
 def test_flows_go_on_while_others_are_pruned(home: Path):
     for _ in range(30):
         brief.run().wait()
