@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 import kitaru
-from kitaru import KitaruClient, codec, config, render
+from kitaru import KitaruClient, codec, config, log_store, render
 from kitaru.errors import (
     KitaruBackendError,
     KitaruCorruptionError,
@@ -371,6 +372,22 @@ def test_an_export_that_fails_leaves_no_file(done: str, tmp_path: Path):
         export(done, tmp_path / "file")
     assert export(done, tmp_path / "file", force=True).redacted
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "home"]
+
+
+@pytest.mark.parametrize("name", ["home/kitaru.db", "home/kitaru.db-wal", "copy.db", "pipe"])
+def test_nothing_is_written_over_a_store_or_a_device(done: str, tmp_path: Path, name: str):
+    client = KitaruClient()
+    client.store.backup(tmp_path / "copy.db")
+    os.mkfifo(tmp_path / "pipe")
+    before = dump(tmp_path / "home")
+    for write in (
+        lambda: client.executions.export(done, tmp_path / name, force=True),
+        lambda: client.artifacts.export(f"{done}/look", tmp_path / name, force=True),
+        lambda: log_store.set_log_store("jsonl", endpoint=str(tmp_path / name)),
+    ):
+        with pytest.raises(KitaruUsageError, match=r"belongs to a store|no ordinary file"):
+            write()
+    assert dump(tmp_path / "home") == before
 
 
 # --- artifacts ------------------------------------------------------------------------------------

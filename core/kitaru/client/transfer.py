@@ -53,7 +53,7 @@ class Transfer:
 
         Raises:
             KitaruNotFoundError: there is no such execution.
-            KitaruUsageError: the file is there, or cannot be one.
+            KitaruUsageError: the file is there, cannot be one, or is a store's.
             KitaruBackendError: the file cannot be written.
 
         Example:
@@ -69,6 +69,7 @@ class Transfer:
         """
         refs = [exec_ids] if isinstance(exec_ids, str) else exec_ids
         target = Path(path).absolute()
+        files.refuse_store(target)
         with files.whole(target, force=force) as made:
             with self._open().apart() as conn:
                 found = {row.id: row for row in (executions.find(conn, ref) for ref in refs)}
