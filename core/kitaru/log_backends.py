@@ -215,8 +215,8 @@ def _rejected(body: bytes) -> int:
     try:
         found = json.loads(body)["partialSuccess"]["rejectedLogRecords"]
         return max(int(found), 0)
-    except (ValueError, KeyError, TypeError):  # most collectors say nothing
-        return 0
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return 0  # most collectors say nothing, and what says nothing sensible says no more
 
 
 def _document(lines: Sequence[Line]) -> dict[str, Any]:
