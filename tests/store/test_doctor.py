@@ -181,9 +181,12 @@ def test_files_that_others_may_read_are_found_and_closed(home: Path, done: str):
     log.touch()
     log.chmod(0o644)
     (home / "kitaru.db").chmod(0o660)
+    kitaru.create_secret("mail", {"PASSWORD": "correct horse"})
+    (home / "secrets.json").chmod(0o604)
     found = examine()
     assert [(each.code, each.id) for each in found] == [
-        ("permissions", str(path)) for path in (home, home / "kitaru.db", log)
+        ("permissions", str(path))
+        for path in (home, home / "kitaru.db", home / "secrets.json", log)
     ]
     assert found[1].advice == f"chmod 0600 '{home / 'kitaru.db'}'"
     assert all(each.repaired for each in examine(repair=True))

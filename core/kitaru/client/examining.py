@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from kitaru import config
+from kitaru import config, vault
 from kitaru.client.upkeep import Progress
 from kitaru.errors import KitaruBackendError, KitaruCorruptionError, KitaruError
 from kitaru.store import Store, doctor, executions, maintenance
@@ -74,6 +74,7 @@ def _permissions(home: config.Home) -> Iterator[Finding]:
         return
     runners = home.path / config.RUNNER_LOGS
     files = [Path(f"{home.database}{end}") for end in ("", "-wal", "-shm", ".lock")]
+    files.append(vault.path_in(home.path))
     for path in (home.path, *files, runners, *sorted(runners.glob("*.log"))):
         try:
             mode = stat.S_IMODE(path.stat().st_mode)
