@@ -148,6 +148,7 @@ def test_orphans_are_found_and_removed(home: Path, done: str):
         "UPDATE executions SET result_size = NULL",
         "UPDATE executions SET status = 'failed'",
         "UPDATE executions SET ended_at = NULL",
+        "UPDATE executions SET status = 'odd', ended_at = NULL",
     ],
 )
 def test_a_status_that_its_journal_denies_is_found(home: Path, harm: str):
