@@ -36,6 +36,11 @@ def brief() -> int:
     return 1
 
 
+@kitaru.flow
+def noting() -> None:
+    kitaru.log(number=1, text="1")
+
+
 def examine(**options: bool) -> list[Finding]:
     return KitaruClient().store.examine(**options)
 
@@ -248,13 +253,32 @@ def test_a_lease_that_ran_out_is_a_finding(home: Path):
     kill(process)
 
 
-def test_counts_that_are_wrong_are_found_and_made_anew(home: Path, done: str):
-    query(home, "UPDATE execution_rollup SET executions = executions + 1")
-    query(home, "DELETE FROM execution_metadata")
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE execution_rollup SET executions = executions + 1",
+        "DELETE FROM execution_metadata",
+        "UPDATE execution_metadata SET value = 2",
+        "INSERT INTO execution_metadata SELECT key, flow_id || 'x', 1, 1 FROM execution_metadata",
+    ],
+)
+def test_counts_that_are_wrong_are_found_and_made_anew(home: Path, harm: str):
+    noting.run().wait()
+    before = dump(home)
+    query(home, harm)
 
     assert codes() == []
     assert codes(full=True) == ["wrong_counts"]
     assert [each.repaired for each in examine(full=True, repair=True)] == [True]
 
     assert codes(full=True) == []
-    assert KitaruClient().executions.statistics().groups[0].execution_count == 1
+    assert dump(home) == before
+
+
+def test_metadata_that_is_no_longer_any_stops_no_repair(home: Path):
+    noting.run().wait()
+    query(home, "UPDATE executions SET metadata = '[1]'")
+    assert [each.repaired for each in examine(full=True, repair=True)] == [True]
+    assert codes(full=True) == []
+    query(home, "UPDATE executions SET metadata = x'ff'")
+    assert codes(full=True) == ["damaged_row"]

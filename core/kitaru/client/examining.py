@@ -49,7 +49,7 @@ def examine(
         found.append(Finding("large_wal", f"{home.database}-wal", message, advice))
     inside = doctor.examine(store, full=full, progress=progress)
     if repair and not store.read_only and any(_is_repaired(each) for each in inside):
-        doctor.repair(store)
+        doctor.repair(store, counts=any(each.code == "wrong_counts" for each in inside))
         inside = [replace(each, repaired=_is_repaired(each)) for each in inside]
     logs = [_removed(each) if repair else each for each in _leftover_logs(store, home)]
     return [*found, *inside, *logs]
