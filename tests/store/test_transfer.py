@@ -150,6 +150,18 @@ def test_what_is_exported_for_others_is_what_may_be_shown(
     assert other.store.examine(full=True) == []
 
 
+def test_registered_secrets_are_masked_in_tags_too(home: Path, other: KitaruClient, tmp_path: Path):
+    kitaru.create_secret("ours", {"A": "sk-first-one", "B": "sk-second-one"})
+    kitaru.flow(
+        lambda: tagging(), name="tagged", tags=["sk-first-one", "sk-second-one"]
+    ).run().wait()
+    file = exported("latest", tmp_path / "file")
+    assert "sk-" not in text_of(file)
+    other.executions.import_file(file)
+    (found,) = other.executions.list(tags=["[redacted]"])
+    assert found.tags == ("[redacted]", "[redacted]")
+
+
 def test_every_column_is_exported_or_left_out_on_purpose(home: Path):
     """A new column has to be decided on: what other rows give again is left out."""
     KitaruClient().executions.list()
@@ -398,6 +410,11 @@ def saves() -> None:
     kitaru.save("text", "é\n")
     kitaru.save("data", b"\x00\xff")
     kitaru.save("json", {"password": ("é", 1)})
+
+
+@kitaru.checkpoint
+def tagging() -> None:
+    kitaru.save("one", 1, tags=["sk-first-one"])
 
 
 @kitaru.flow

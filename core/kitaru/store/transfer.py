@@ -46,7 +46,7 @@ TABLES = tuple(_VALUES)
 #: What means something in one store only. A key of the cache would offer values to other flows.
 _LEFT_OUT = {"id", "execution", "deadline_at", "plan", "cache_key", "due_at", "awaited"}
 _ORDER = {"calls": "seq", "waits": "seq", "artifacts": "seq, position", "logs": "id"}
-_JSON = {"metadata", "failure", "spec", "attempts", "schema"}
+_JSON = {"tags", "metadata", "failure", "spec", "attempts", "schema"}
 _TEXT = {"status_reason", "inputs_shown", "question", "rejected", "message", "module", "filename"}
 _ID = re.compile(r"kr-[0-9a-z]{1,60}", re.ASCII)
 _MARK = "imported"
@@ -231,7 +231,7 @@ def _insert(conn: sqlite3.Connection, group: Rows, mark: dict[str, Any]) -> None
                 f"{value.digest} = ? WHERE id = ?",
                 (*stored, execution),
             )
-    for tag in json.loads(head["tags"]):
+    for tag in dict.fromkeys(json.loads(head["tags"])):  # masked, two may have become one
         found = {"tag": tag, "created_at": head["created_at"], "execution": execution}
         _add(conn, "execution_tags", found)
     for table, row in group[1:]:
