@@ -374,6 +374,16 @@ def test_a_file_that_is_not_whole_and_ours_is_refused(
     assert dump(other.home.path) == before
 
 
+def test_a_file_that_is_too_large_is_told_as_that(
+    done: str, other: KitaruClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file = exported(done, tmp_path / "file")
+    monkeypatch.setattr("kitaru.client.transfer._MAX_BYTES", 100)
+    with pytest.raises(KitaruUsageError, match="too much to import"):
+        other.executions.import_file(file)
+    assert other.executions.list() == []
+
+
 def test_an_export_that_fails_leaves_no_file(done: str, tmp_path: Path):
     export = KitaruClient().executions.export
     with pytest.raises(KitaruNotFoundError):

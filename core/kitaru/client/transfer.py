@@ -92,7 +92,7 @@ class Transfer:
             path: a file that `export` made.
 
         Raises:
-            KitaruUsageError: there is no such file, or it is not one of `export`.
+            KitaruUsageError: there is no such file, or it is too large or not one of `export`.
             KitaruCorruptionError: it is cut off or damaged; nothing was stored.
             KitaruBackendError: a newer Kitaru wrote it; nothing was stored.
             KitaruStateError: an id is taken by another execution; nothing was stored.
@@ -168,9 +168,14 @@ def _groups(path: Path, file: gzip.GzipFile) -> list[Rows]:
     groups: list[Rows] = []
     lines, digest, size, end = 0, b"", 0, None
     while line := file.readline(_MAX_BYTES - size):
+        size += len(line)
+        if size >= _MAX_BYTES:
+            raise KitaruUsageError(
+                f"{path} holds {_MAX_BYTES} bytes or more, which is too much to import. Nothing "
+                "was imported; export fewer executions into one file."
+            )
         if end is not None or not line.endswith(b"\n"):
             raise _damaged(path)
-        size += len(line)
         document = json.loads(line)
         if "end" in document:
             end = (document["end"], document["digest"])
