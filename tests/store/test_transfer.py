@@ -384,6 +384,13 @@ def test_a_file_that_is_too_large_is_told_as_that(
     assert other.executions.list() == []
 
 
+def test_a_damaged_table_is_told_and_not_exported(done: str, home: Path, tmp_path: Path):
+    query(home, "ALTER TABLE calls RENAME COLUMN result_size TO result_sixe")
+    with pytest.raises(KitaruCorruptionError, match="damaged in the store"):
+        KitaruClient().executions.export(done, tmp_path / "file")
+    assert not (tmp_path / "file").exists()
+
+
 def test_an_export_that_fails_leaves_no_file(done: str, tmp_path: Path):
     export = KitaruClient().executions.export
     with pytest.raises(KitaruNotFoundError):

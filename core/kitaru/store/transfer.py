@@ -154,6 +154,7 @@ def _one(conn: sqlite3.Connection, sql: str, key: int) -> dict[str, Any]:
 # --- out ------------------------------------------------------------------------------------------
 
 
+@values.intact("An execution")
 def _outgoing(
     conn: sqlite3.Connection, table: str, row: dict[str, Any], *, raw: bool
 ) -> dict[str, Any]:
