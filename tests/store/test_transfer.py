@@ -348,6 +348,12 @@ def changed(table: str, **columns: Any) -> Callable[[Path], None]:
         (changed("calls", status="odd"), KitaruCorruptionError, "rows of"),
         (changed("calls", result=3), KitaruCorruptionError, "rows of"),
         (changed("artifacts", created_at="x"), KitaruCorruptionError, "rows of"),
+        (changed("calls", result="x"), KitaruCorruptionError, "rows of"),
+        (changed("calls", metadata="x"), KitaruCorruptionError, "rows of"),
+        (changed("waits", schema="x"), KitaruCorruptionError, "rows of"),
+        (changed("waits", metadata="x"), KitaruCorruptionError, "rows of"),
+        (changed("waits", answer="x"), KitaruCorruptionError, "rows of"),
+        (changed("artifacts", tags="x"), KitaruCorruptionError, "rows of"),
         (changed("logs", at=[1]), KitaruCorruptionError, "rows of"),
         (changed("executions", metadata="[" * 100_000), KitaruCorruptionError, "rows of"),
         (

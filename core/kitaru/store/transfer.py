@@ -289,5 +289,7 @@ def _read_back(conn: sqlite3.Connection, exec_id: str) -> None:
         journal.call_model(call, exec_id=exec_id)
     for found in artifacts.listing(conn, row.id, exec_id=exec_id):
         codec.plain(artifacts.read(conn, row.id, found))
+    for _ in rows(conn, row.id, raw=False):  # reads every column, and each value that is shown
+        pass
     for source in ("step", "runner"):
         logs.read(conn, row.id, logs.Which(source))
