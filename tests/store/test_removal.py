@@ -210,6 +210,9 @@ def test_the_child_of_an_unfinished_parent_is_kept(home: Path):
         client().executions.delete(child)
     pruned = client().executions.prune(timedelta(0))
     assert (pruned.count, [*pruned.kept]) == (0, [child])
+    query(home, "UPDATE executions SET status = 'odd' WHERE exec_id = ?", handle.exec_id)
+    assert [*client().executions.prune(timedelta(0)).kept] == [child]
+    query(home, "UPDATE executions SET status = 'waiting' WHERE exec_id = ?", handle.exec_id)
     see_through_here(handle.exec_id)
     assert client().executions.prune(timedelta(0)).count == 2
 

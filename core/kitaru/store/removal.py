@@ -177,7 +177,7 @@ def _needed_by_others(
     return found | {
         row["needed"]: f"its parent {row['exec_id']} is {row['status']} and may still ask for it"
         for row in parents
-        if not ExecutionStatus(row["status"]).is_finished
+        if row["status"] not in _FINISHED
     }
 
 
