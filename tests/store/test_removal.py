@@ -13,7 +13,7 @@ import kitaru
 from kitaru import KitaruClient, config
 from kitaru.errors import KitaruLeaseError, KitaruNotFoundError, KitaruStateError, KitaruUsageError
 from kitaru.models import ExecutionStatus
-from kitaru.store import executions, keys, leases
+from kitaru.store import executions, keys, leases, removal
 from kitaru.store.keys import Key
 from tests import drives
 from tests.support import TurnedClock, dump, expire_leases, is_sound, query, rest, start
@@ -145,6 +145,18 @@ def test_nothing_of_a_deleted_execution_is_left_in_any_table(home: Path):
     client().executions.delete(child)
     assert dump(home) == before
     assert is_sound(home)
+
+
+def test_a_delete_finds_metadata_by_its_whole_key(home: Path):
+    exec_id = made(home, "a")
+    store, asked = drives.store(), list[str]()
+    with store.write() as conn:
+        conn.set_trace_callback(asked.append)
+        removal.delete(conn, [executions.find(conn, exec_id).id])
+        conn.set_trace_callback(None)
+        (sql,) = {each for each in asked if each.startswith("DELETE FROM execution_metadata")}
+        steps = [row["detail"] for row in conn.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()]
+    assert "(key=? AND flow_id=? AND execution=?)" in steps[0]
 
 
 @pytest.mark.parametrize("status", ["running", "waiting", "pending"])

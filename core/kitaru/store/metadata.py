@@ -53,8 +53,9 @@ def put(
     ]
     if gone:
         conn.executemany(
-            "DELETE FROM execution_metadata WHERE key = ? AND execution = ? "
-            "AND flow_id = (SELECT flow_id FROM executions WHERE id = execution)",
+            # The number itself: by a column of the row, each would be looked for among all.
+            "DELETE FROM execution_metadata WHERE key = ?1 AND execution = ?2 "
+            "AND flow_id = (SELECT flow_id FROM executions WHERE id = ?2)",
             gone,
         )
     conn.executemany(
