@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from pathlib import Path
 
 import pytest
@@ -197,6 +198,14 @@ def test_files_that_others_may_read_are_found_and_closed(home: Path, done: str):
     assert found[1].advice == f"chmod 0600 '{home / 'kitaru.db'}'"
     assert all(each.repaired for each in examine(repair=True))
     assert codes() == []
+
+
+def test_a_store_that_was_made_read_only_is_closed_and_stays_so(home: Path, done: str):
+    (home / "kitaru.db").chmod(0o444)
+    (found,) = [each for each in examine(repair=True) if each.code == "permissions"]
+    assert (found.repaired, found.advice) == (True, f"chmod 0400 '{home / 'kitaru.db'}'")
+    assert stat.S_IMODE((home / "kitaru.db").stat().st_mode) == 0o400
+    (home / "kitaru.db").chmod(0o600)
 
 
 def test_pages_that_do_not_fit_are_found(home: Path, done: str):

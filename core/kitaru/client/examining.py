@@ -81,19 +81,16 @@ def _permissions(home: config.Home) -> Iterator[Finding]:
         except FileNotFoundError:
             continue
         if mode & 0o077:
-            wanted = _wanted(path)
+            wanted = mode & 0o700
             message = f"Others than its owner may use it: its permissions are {mode:04o}."
             yield Finding("permissions", str(path), message, f"chmod {wanted:04o} '{path}'")
-
-
-def _wanted(path: Path) -> int:
-    return 0o700 if path.is_dir() else 0o600
 
 
 def _tightened(finding: Finding) -> Finding:
     path = Path(finding.id)
     try:
-        path.chmod(_wanted(path))
+        # Its owner's own stay: a store that was made read-only remains so.
+        path.chmod(path.stat().st_mode & 0o700)
     except PermissionError:  # its owner has to
         return finding
     return replace(finding, repaired=True)
