@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from kitaru import config
+from kitaru import config, files
 from kitaru.errors import KitaruBackendError, KitaruUsageError
 from kitaru.version import VERSION
 
@@ -83,6 +83,8 @@ def _file_of(endpoint: str) -> str:
     path = Path(endpoint).expanduser().absolute()
     if path.is_dir():
         raise KitaruUsageError(f"{path} is a folder; name the file that lines are appended to.")
+    files.refuse_existing(path, force=True)
+    files.refuse_store(path)
     return str(path)
 
 
@@ -213,8 +215,8 @@ def _rejected(body: bytes) -> int:
     try:
         found = json.loads(body)["partialSuccess"]["rejectedLogRecords"]
         return max(int(found), 0)
-    except (ValueError, KeyError, TypeError):  # most collectors say nothing
-        return 0
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return 0  # most collectors say nothing, and what says nothing sensible says no more
 
 
 def _document(lines: Sequence[Line]) -> dict[str, Any]:

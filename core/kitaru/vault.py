@@ -95,16 +95,16 @@ class Vault:
 
     def save(self) -> None:
         """Make what was changed so; without any secret left nothing stays behind."""
-        if self.place == "keyring" and self._gone:
-            self._keyring()  # before it is forgotten what has to be removed there
+        # A keyring first: what it does not let go has to stay known, to be masked and removed.
+        for name, key in self._gone if self.place == "keyring" else ():
+            keyring, service = self._keyring(), self._service(name)
+            with self._asking(f"remove {key} of {name!r}"):
+                if keyring.get_password(service, key) is not None:
+                    keyring.delete_password(service, key)
         if self._groups:
             _replace(self._path, self._document())
         else:
             self._path.unlink(missing_ok=True)
-        for name, key in self._gone if self.place == "keyring" else ():
-            with self._asking(f"remove {key} of {name!r}"):
-                if self._keyring().get_password(self._service(name), key) is not None:
-                    self._keyring().delete_password(self._service(name), key)
 
     def _document(self) -> dict[str, Any]:
         named: dict[str, Any] = self._groups if self.place == "file" else self.groups

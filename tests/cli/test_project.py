@@ -15,6 +15,7 @@ from kitaru import config
 from kitaru.client.about import facts
 from kitaru.store import schema
 from kitaru.version import VERSION
+from tests.support import query
 
 OLD_ENGINE = tuple(map(int, sqlite3.sqlite_version.split("."))) < (3, 51, 3)
 
@@ -49,6 +50,15 @@ def test_status_counts_executions(cli):
     counts = result.item["executions"]
     assert {name: n for name, n in counts.items() if n} == {"waiting": 1, "completed": 2}
     assert "\n  Executions: 1 waiting, 2 completed" in cli.good("status")
+
+
+def test_a_status_that_is_none_is_told_as_damage(cli):
+    cli.completed(topic="a")
+    query(cli.home, "UPDATE executions SET status = 'odd'")
+    for command in ("status", "info"):
+        result = cli(command)
+        assert result.code == 1
+        assert result.err.startswith("Error: An execution is damaged in the store")
 
 
 @pytest.mark.parametrize(("engine", "noted"), [("3.51.2", True), ("3.51.3", False), ("3.9", True)])

@@ -139,3 +139,4 @@ def test_a_finding_as_json(cli: Cli):
     (item,) = result.items
     assert {*item} == {"code", "id", "message", "advice", "repaired"}
     assert (item["code"], item["repaired"]) == ("status_mismatch", False)
+    assert "The store has 1 finding that needs somebody." in result.err

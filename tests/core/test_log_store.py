@@ -68,7 +68,7 @@ class Collector:
     """
 
     def __init__(self) -> None:
-        self.answers: list[int | str | dict[str, Any]] = []
+        self.answers: list[int | str | bytes | dict[str, Any]] = []
         self.requests: list[tuple[str, dict[str, str], Any]] = []
         self.meanwhile: Callable[[], object] = lambda: None
         collector = self
@@ -100,6 +100,8 @@ class Collector:
         if code in (301, 307):
             request.send_header("Location", f"{self.endpoint}/elsewhere")
         data = json.dumps(said if isinstance(said, dict) else {}).encode()
+        if isinstance(said, bytes):
+            data = said
         if code >= 400:
             data = f"no: {request.headers.get('Authorization')}".encode()
         request.send_header("Content-Length", str(len(data)))
@@ -403,6 +405,20 @@ def test_lines_that_are_refused_for_good_are_told_and_not_sent_again(
     assert log_store.push().rejected == 1
     assert "1 of " in str(current().last_error)
     assert log_store.push() == log_store.Pushed(0, 0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b'{"partialSuccess": {"rejectedLogRecords": 1e999}}', b"[" * 60_000, b"\xff", b"[[]]"],
+)
+def test_an_answer_without_sense_counts_as_taken(
+    home: Path, collector: Collector, answer: bytes
+) -> None:
+    log_store.set_log_store("otlp", endpoint=collector.endpoint)
+    say("one")
+    collector.answers = [answer]
+    assert log_store.push().rejected == 0
+    assert (current().unsent, current().last_error) == (0, None)
 
 
 def test_a_place_set_anew_while_a_batch_is_under_way_is_not_moved(

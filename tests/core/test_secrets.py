@@ -313,6 +313,18 @@ def test_what_a_keyring_says_and_loses_is_told_without_values(home: Path, keyrin
     kitaru.delete_secret("a")
 
 
+def test_a_secret_that_a_keyring_does_not_let_go_stays(home: Path, keyring: Keyring) -> None:
+    kitaru.create_secret("a", {"K": CANARY, "L": "2"})
+    keyring.locked = True
+    with pytest.raises(KitaruBackendError, match="did not remove K"):
+        kitaru.delete_secret("a")
+    keyring.locked = False
+    assert [each.keys for each in kitaru.list_secrets()] == [("K", "L")]
+    assert CANARY not in redaction.safe_text(CANARY)
+    kitaru.delete_secret("a")
+    assert (keyring.kept, kitaru.list_secrets()) == ({}, [])
+
+
 # --- masks ----------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,11 @@ def making(size: int) -> str:
 @kitaru.flow
 def brief() -> int:
     return 1
+
+
+@kitaru.flow
+def noting() -> None:
+    kitaru.log(number=1, text="1")
 
 
 def examine(**options: bool) -> list[Finding]:
@@ -148,6 +154,7 @@ def test_orphans_are_found_and_removed(home: Path, done: str):
         "UPDATE executions SET result_size = NULL",
         "UPDATE executions SET status = 'failed'",
         "UPDATE executions SET ended_at = NULL",
+        "UPDATE executions SET status = 'odd', ended_at = NULL",
     ],
 )
 def test_a_status_that_its_journal_denies_is_found(home: Path, harm: str):
@@ -181,13 +188,24 @@ def test_files_that_others_may_read_are_found_and_closed(home: Path, done: str):
     log.touch()
     log.chmod(0o644)
     (home / "kitaru.db").chmod(0o660)
+    kitaru.create_secret("mail", {"PASSWORD": "correct horse"})
+    (home / "secrets.json").chmod(0o604)
     found = examine()
     assert [(each.code, each.id) for each in found] == [
-        ("permissions", str(path)) for path in (home, home / "kitaru.db", log)
+        ("permissions", str(path))
+        for path in (home, home / "kitaru.db", home / "secrets.json", log)
     ]
     assert found[1].advice == f"chmod 0600 '{home / 'kitaru.db'}'"
     assert all(each.repaired for each in examine(repair=True))
     assert codes() == []
+
+
+def test_a_store_that_was_made_read_only_is_closed_and_stays_so(home: Path, done: str):
+    (home / "kitaru.db").chmod(0o444)
+    (found,) = [each for each in examine(repair=True) if each.code == "permissions"]
+    assert (found.repaired, found.advice) == (True, f"chmod 0400 '{home / 'kitaru.db'}'")
+    assert stat.S_IMODE((home / "kitaru.db").stat().st_mode) == 0o400
+    (home / "kitaru.db").chmod(0o600)
 
 
 def test_pages_that_do_not_fit_are_found(home: Path, done: str):
@@ -244,13 +262,32 @@ def test_a_lease_that_ran_out_is_a_finding(home: Path):
     kill(process)
 
 
-def test_counts_that_are_wrong_are_found_and_made_anew(home: Path, done: str):
-    query(home, "UPDATE execution_rollup SET executions = executions + 1")
-    query(home, "DELETE FROM execution_metadata")
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE execution_rollup SET executions = executions + 1",
+        "DELETE FROM execution_metadata",
+        "UPDATE execution_metadata SET value = 2",
+        "INSERT INTO execution_metadata SELECT key, flow_id || 'x', 1, 1 FROM execution_metadata",
+    ],
+)
+def test_counts_that_are_wrong_are_found_and_made_anew(home: Path, harm: str):
+    noting.run().wait()
+    before = dump(home)
+    query(home, harm)
 
     assert codes() == []
     assert codes(full=True) == ["wrong_counts"]
     assert [each.repaired for each in examine(full=True, repair=True)] == [True]
 
     assert codes(full=True) == []
-    assert KitaruClient().executions.statistics().groups[0].execution_count == 1
+    assert dump(home) == before
+
+
+def test_metadata_that_is_no_longer_any_stops_no_repair(home: Path):
+    noting.run().wait()
+    query(home, "UPDATE executions SET metadata = '[1]'")
+    assert [each.repaired for each in examine(full=True, repair=True)] == [True]
+    assert codes(full=True) == []
+    query(home, "UPDATE executions SET metadata = x'ff'")
+    assert codes(full=True) == ["damaged_row"]

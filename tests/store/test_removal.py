@@ -13,7 +13,7 @@ import kitaru
 from kitaru import KitaruClient, config
 from kitaru.errors import KitaruLeaseError, KitaruNotFoundError, KitaruStateError, KitaruUsageError
 from kitaru.models import ExecutionStatus
-from kitaru.store import executions, keys, leases
+from kitaru.store import executions, keys, leases, removal
 from kitaru.store.keys import Key
 from tests import drives
 from tests.support import TurnedClock, dump, expire_leases, is_sound, query, rest, start
@@ -147,6 +147,18 @@ def test_nothing_of_a_deleted_execution_is_left_in_any_table(home: Path):
     assert is_sound(home)
 
 
+def test_a_delete_finds_metadata_by_its_whole_key(home: Path):
+    exec_id = made(home, "a")
+    store, asked = drives.store(), list[str]()
+    with store.write() as conn:
+        conn.set_trace_callback(asked.append)
+        removal.delete(conn, [executions.find(conn, exec_id).id])
+        conn.set_trace_callback(None)
+        (sql,) = {each for each in asked if each.startswith("DELETE FROM execution_metadata")}
+        steps = [row["detail"] for row in conn.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()]
+    assert "(key=? AND flow_id=? AND execution=?)" in steps[0]
+
+
 @pytest.mark.parametrize("status", ["running", "waiting", "pending"])
 def test_an_unfinished_execution_is_refused_and_left_alone(home: Path, status: str):
     handle = brief.run()
@@ -210,6 +222,9 @@ def test_the_child_of_an_unfinished_parent_is_kept(home: Path):
         client().executions.delete(child)
     pruned = client().executions.prune(timedelta(0))
     assert (pruned.count, [*pruned.kept]) == (0, [child])
+    query(home, "UPDATE executions SET status = 'odd' WHERE exec_id = ?", handle.exec_id)
+    assert [*client().executions.prune(timedelta(0)).kept] == [child]
+    query(home, "UPDATE executions SET status = 'waiting' WHERE exec_id = ?", handle.exec_id)
     see_through_here(handle.exec_id)
     assert client().executions.prune(timedelta(0)).count == 2
 
@@ -329,6 +344,33 @@ def test_prune_leaves_what_is_retried_meanwhile(home: Path, monkeypatch: pytest.
     assert client().executions.prune(flow="broken", progress=revive).count == 1
     assert left() == [older]
     expire_leases(home)
+
+
+@pytest.mark.parametrize("by_others", [False, True])
+def test_prune_keeps_the_original_of_a_replay_that_takes_the_row_of_one_that_went(
+    home: Path, monkeypatch: pytest.MonkeyPatch, by_others: bool
+):
+    older, newer = broken.run(), broken.run()
+    for handle in (older, newer):
+        drives.error_of(handle)
+    newest = [brief.run() for _ in range(by_others)]
+    for handle in newest:
+        handle.wait()
+    monkeypatch.setattr("kitaru.client.upkeep._FIRST_BATCH", 1)
+    monkeypatch.setattr("kitaru.client.upkeep._SMALLEST_BATCH", 1)
+    replays: list[str] = []
+
+    def replay(done: int, total: int) -> None:
+        if done == 1:
+            for handle in newest:
+                client().executions.delete(handle.exec_id)
+            again = broken.replay(older.exec_id, from_="breaks")
+            drives.error_of(again)
+            replays.append(again.exec_id)
+
+    pruned = client().executions.prune(status="failed", progress=replay)
+    assert sorted(left()) == sorted([*replays, older.exec_id])
+    assert [*pruned.kept] == [older.exec_id]
 
 
 def test_flows_go_on_while_others_are_pruned(home: Path):

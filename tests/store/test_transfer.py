@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 import kitaru
-from kitaru import KitaruClient, codec, config, render
+from kitaru import KitaruClient, codec, config, log_store, render
 from kitaru.errors import (
     KitaruBackendError,
     KitaruCorruptionError,
@@ -147,6 +148,18 @@ def test_what_is_exported_for_others_is_what_may_be_shown(
         assert all(call.pop("artifacts") is not None for call in each["checkpoints"])
     assert there == here
     assert other.store.examine(full=True) == []
+
+
+def test_registered_secrets_are_masked_in_tags_too(home: Path, other: KitaruClient, tmp_path: Path):
+    kitaru.create_secret("ours", {"A": "sk-first-one", "B": "sk-second-one"})
+    kitaru.flow(
+        lambda: tagging(), name="tagged", tags=["sk-first-one", "sk-second-one"]
+    ).run().wait()
+    file = exported("latest", tmp_path / "file")
+    assert "sk-" not in text_of(file)
+    other.executions.import_file(file)
+    (found,) = other.executions.list(tags=["[redacted]"])
+    assert found.tags == ("[redacted]", "[redacted]")
 
 
 def test_every_column_is_exported_or_left_out_on_purpose(home: Path):
@@ -335,6 +348,12 @@ def changed(table: str, **columns: Any) -> Callable[[Path], None]:
         (changed("calls", status="odd"), KitaruCorruptionError, "rows of"),
         (changed("calls", result=3), KitaruCorruptionError, "rows of"),
         (changed("artifacts", created_at="x"), KitaruCorruptionError, "rows of"),
+        (changed("calls", result="x"), KitaruCorruptionError, "rows of"),
+        (changed("calls", metadata="x"), KitaruCorruptionError, "rows of"),
+        (changed("waits", schema="x"), KitaruCorruptionError, "rows of"),
+        (changed("waits", metadata="x"), KitaruCorruptionError, "rows of"),
+        (changed("waits", answer="x"), KitaruCorruptionError, "rows of"),
+        (changed("artifacts", tags="x"), KitaruCorruptionError, "rows of"),
         (changed("logs", at=[1]), KitaruCorruptionError, "rows of"),
         (changed("executions", metadata="[" * 100_000), KitaruCorruptionError, "rows of"),
         (
@@ -361,6 +380,23 @@ def test_a_file_that_is_not_whole_and_ours_is_refused(
     assert dump(other.home.path) == before
 
 
+def test_a_file_that_is_too_large_is_told_as_that(
+    done: str, other: KitaruClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file = exported(done, tmp_path / "file")
+    monkeypatch.setattr("kitaru.client.transfer._MAX_BYTES", 100)
+    with pytest.raises(KitaruUsageError, match="too much to import"):
+        other.executions.import_file(file)
+    assert other.executions.list() == []
+
+
+def test_a_damaged_table_is_told_and_not_exported(done: str, home: Path, tmp_path: Path):
+    query(home, "ALTER TABLE calls RENAME COLUMN result_size TO result_sixe")
+    with pytest.raises(KitaruCorruptionError, match="damaged in the store"):
+        KitaruClient().executions.export(done, tmp_path / "file")
+    assert not (tmp_path / "file").exists()
+
+
 def test_an_export_that_fails_leaves_no_file(done: str, tmp_path: Path):
     export = KitaruClient().executions.export
     with pytest.raises(KitaruNotFoundError):
@@ -373,6 +409,22 @@ def test_an_export_that_fails_leaves_no_file(done: str, tmp_path: Path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "home"]
 
 
+@pytest.mark.parametrize("name", ["home/kitaru.db", "home/kitaru.db-wal", "copy.db", "pipe"])
+def test_nothing_is_written_over_a_store_or_a_device(done: str, tmp_path: Path, name: str):
+    client = KitaruClient()
+    client.store.backup(tmp_path / "copy.db")
+    os.mkfifo(tmp_path / "pipe")
+    before = dump(tmp_path / "home")
+    for write in (
+        lambda: client.executions.export(done, tmp_path / name, force=True),
+        lambda: client.artifacts.export(f"{done}/look", tmp_path / name, force=True),
+        lambda: log_store.set_log_store("jsonl", endpoint=str(tmp_path / name)),
+    ):
+        with pytest.raises(KitaruUsageError, match=r"belongs to a store|no ordinary file"):
+            write()
+    assert dump(tmp_path / "home") == before
+
+
 # --- artifacts ------------------------------------------------------------------------------------
 
 
@@ -381,6 +433,11 @@ def saves() -> None:
     kitaru.save("text", "é\n")
     kitaru.save("data", b"\x00\xff")
     kitaru.save("json", {"password": ("é", 1)})
+
+
+@kitaru.checkpoint
+def tagging() -> None:
+    kitaru.save("one", 1, tags=["sk-first-one"])
 
 
 @kitaru.flow

@@ -37,8 +37,8 @@ def doctor(full: bool, repair: bool) -> Answer:
     left = sum(not each.repaired for each in found)
     error = None
     if left:
-        noun = "finding" if left == 1 else "findings"
-        error = KitaruBackendError(f"The store has {left} {noun} that need somebody.")
+        told = "finding that needs" if left == 1 else "findings that need"
+        error = KitaruBackendError(f"The store has {left} {told} somebody.")
     return Answer(
         json=lambda: listed([render.shown(each.to_dict()) for each in found]),
         text=lambda: _text(str(client.home.database), found),

@@ -125,6 +125,7 @@ class Artifacts:
         """
         artifact, record = self._read(artifact_id)
         target, id_ = Path(path).absolute(), artifact.model.artifact_id
+        files.refuse_store(target)
         form, data = views.file_of(artifact.model, record)
         with files.whole(target, force=force) as made:
             made.write_bytes(data)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from kitaru import config
+from kitaru import config, vault
 from kitaru.client.upkeep import Progress
 from kitaru.errors import KitaruBackendError, KitaruCorruptionError, KitaruError
 from kitaru.store import Store, doctor, executions, maintenance
@@ -49,7 +49,7 @@ def examine(
         found.append(Finding("large_wal", f"{home.database}-wal", message, advice))
     inside = doctor.examine(store, full=full, progress=progress)
     if repair and not store.read_only and any(_is_repaired(each) for each in inside):
-        doctor.repair(store)
+        doctor.repair(store, counts=any(each.code == "wrong_counts" for each in inside))
         inside = [replace(each, repaired=_is_repaired(each)) for each in inside]
     logs = [_removed(each) if repair else each for each in _leftover_logs(store, home)]
     return [*found, *inside, *logs]
@@ -74,25 +74,23 @@ def _permissions(home: config.Home) -> Iterator[Finding]:
         return
     runners = home.path / config.RUNNER_LOGS
     files = [Path(f"{home.database}{end}") for end in ("", "-wal", "-shm", ".lock")]
+    files.append(vault.path_in(home.path))
     for path in (home.path, *files, runners, *sorted(runners.glob("*.log"))):
         try:
             mode = stat.S_IMODE(path.stat().st_mode)
         except FileNotFoundError:
             continue
         if mode & 0o077:
-            wanted = _wanted(path)
+            wanted = mode & 0o700
             message = f"Others than its owner may use it: its permissions are {mode:04o}."
             yield Finding("permissions", str(path), message, f"chmod {wanted:04o} '{path}'")
-
-
-def _wanted(path: Path) -> int:
-    return 0o700 if path.is_dir() else 0o600
 
 
 def _tightened(finding: Finding) -> Finding:
     path = Path(finding.id)
     try:
-        path.chmod(_wanted(path))
+        # Its owner's own stay: a store that was made read-only remains so.
+        path.chmod(path.stat().st_mode & 0o700)
     except PermissionError:  # its owner has to
         return finding
     return replace(finding, repaired=True)

@@ -56,7 +56,7 @@ class Transfer:
 
         Raises:
             KitaruNotFoundError: there is no such execution.
-            KitaruUsageError: the file is there, or cannot be one.
+            KitaruUsageError: the file is there, cannot be one, or is a store's.
             KitaruBackendError: the file cannot be written.
 
         Example:
@@ -72,6 +72,7 @@ class Transfer:
         """
         refs = [exec_ids] if isinstance(exec_ids, str) else exec_ids
         target = Path(path).absolute()
+        files.refuse_store(target)
         with files.whole(target, force=force) as made:
             with self._open().apart() as conn:
                 found = {row.id: row for row in (executions.find(conn, ref) for ref in refs)}
@@ -95,7 +96,7 @@ class Transfer:
             path: a file that `export` made.
 
         Raises:
-            KitaruUsageError: there is no such file, or it is not one of `export`.
+            KitaruUsageError: there is no such file, or it is too large or not one of `export`.
             KitaruCorruptionError: it is cut off or damaged; nothing was stored.
             KitaruBackendError: a newer Kitaru wrote it; nothing was stored.
             KitaruStateError: an id is taken by another execution; nothing was stored.
@@ -179,9 +180,14 @@ def _groups(path: Path, file: gzip.GzipFile) -> list[Rows]:
     groups: list[Rows] = []
     lines, digest, size, end = 0, b"", 0, None
     while line := file.readline(_MAX_BYTES - size):
+        size += len(line)
+        if size >= _MAX_BYTES:
+            raise KitaruUsageError(
+                f"{path} holds {_MAX_BYTES} bytes or more, which is too much to import. Nothing "
+                "was imported; export fewer executions into one file."
+            )
         if end is not None or not line.endswith(b"\n"):
             raise _damaged(path)
-        size += len(line)
         document = json.loads(line)
         if "end" in document:
             end = (document["end"], document["digest"])

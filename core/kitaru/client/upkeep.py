@@ -15,9 +15,9 @@ from kitaru import clock, config
 from kitaru.client import filters
 from kitaru.errors import KitaruStateError, KitaruUsageError
 from kitaru.models import ExecutionStatus
-from kitaru.store import Store, Transaction, executions, removal
+from kitaru.store import Store, executions, removal
 from kitaru.store.listing import Filter
-from kitaru.store.removal import Removal
+from kitaru.store.removal import Removal, Replays
 from kitaru.upkeep import Deleted, Pruned
 
 #: Told after each piece of work: how much is done, and of how much.
@@ -111,14 +111,13 @@ class Upkeep:
         store = self._open()
         with store.snapshot() as conn:
             chosen = removal.choose(conn, where, keep_failed=keep_failed)
-            remove = partial(
-                removal.remove, where=where, keep_failed=keep_failed, known=removal.replays(conn)
-            )
+            known = removal.replays(conn)
             if dry_run:
-                found = removal.measure(conn, chosen, **remove.keywords)
+                found = removal.measure(conn, chosen, where, keep_failed=keep_failed, known=known)
                 return Pruned(len(found.exec_ids), found.bytes, found.kept, dry_run=True)
         count, size, kept = 0, 0, dict[str, str]()
-        for done, removed in _batches(store, chosen, remove):
+        remove = partial(removal.remove, where=where, keep_failed=keep_failed)
+        for done, removed in _batches(store, chosen, remove, known=known):
             count += len(removed.exec_ids)
             size += removed.bytes
             kept |= removed.kept
@@ -134,7 +133,11 @@ class Upkeep:
 
 
 def _batches(
-    store: Store, chosen: list[int], remove: Callable[[Transaction, list[int]], Removal]
+    store: Store,
+    chosen: list[int],
+    remove: Callable[..., tuple[Removal, Replays]],
+    *,
+    known: Replays,
 ) -> Iterator[tuple[int, Removal]]:
     """Remove a few at a time, as many as fit into a short transaction; with how many are done."""
     done, size = 0, _FIRST_BATCH
@@ -142,7 +145,7 @@ def _batches(
         batch = chosen[done : done + size]
         with store.write() as conn:
             begun = clock.monotonic()
-            removed = remove(conn, batch)
+            removed, known = remove(conn, batch, known=known)
             # Without the commit: on a slow disk that takes long however little there is to do.
             took = clock.monotonic() - begun
         done += len(batch)

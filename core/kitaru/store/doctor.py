@@ -22,6 +22,7 @@ from kitaru.upkeep import Finding
 
 _RESTORE = "Restore the store from a backup, or replay the execution from an earlier call."
 _FINISHED = ", ".join(f"'{status}'" for status in ExecutionStatus if status.is_finished)
+_KNOWN = ", ".join(f"'{status}'" for status in ExecutionStatus)
 _JSON = {
     "executions": ("tags", "metadata", "spec", "plan", "failure"),
     "calls": ("parents", "metadata", "attempts", "failure"),
@@ -125,8 +126,13 @@ def examine(
     return found
 
 
-def repair(database: Database) -> None:
-    """Withdraw questions that nobody asks any more, drop chunks that nothing owns, count anew."""
+def repair(database: Database, *, counts: bool) -> None:
+    """Withdraw questions that nobody asks any more, drop chunks that nothing owns, count anew.
+
+    Args:
+        database: the open store.
+        counts: whether they are known to be wrong: to look takes long, and others wait meanwhile.
+    """
     with database.write() as conn:
         conn.execute(
             "UPDATE waits SET status = 'withdrawn', resolved_at = ? "  # noqa: S608
@@ -135,7 +141,7 @@ def repair(database: Database) -> None:
         )
         for owner in _unowned(conn):
             values.drop(conn, owner)
-        if not rollup.is_true(conn):
+        if counts:
             rollup.rebuild(conn)
 
 
@@ -203,7 +209,11 @@ def _statuses(conn: sqlite3.Connection) -> Iterator[Finding]:
         ),
         ("status = 'completed' AND result_size IS NULL", "it has no result"),
         ("status = 'failed' AND failure IS NULL", "it has no failure"),
-        (f"(status IN ({_FINISHED})) <> (ended_at NOT NULL)", "its end does not fit that"),
+        (f"status NOT IN ({_KNOWN})", "that is no status"),
+        (
+            f"status IN ({_KNOWN}) AND (status IN ({_FINISHED})) <> (ended_at NOT NULL)",
+            "its end does not fit that",
+        ),
     ):
         for row in conn.execute(
             f"SELECT exec_id, status FROM executions WHERE {condition} ORDER BY id"  # noqa: S608

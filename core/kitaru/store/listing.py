@@ -77,6 +77,7 @@ def page(
     return Page(models, next_cursor)
 
 
+@values.intact("An execution")
 def count_by_status(conn: sqlite3.Connection) -> dict[ExecutionStatus, int]:
     """How many executions are in each status; statuses without one are left out."""
     rows = conn.execute(

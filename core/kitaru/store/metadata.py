@@ -53,8 +53,9 @@ def put(
     ]
     if gone:
         conn.executemany(
-            "DELETE FROM execution_metadata WHERE key = ? AND execution = ? "
-            "AND flow_id = (SELECT flow_id FROM executions WHERE id = execution)",
+            # The number itself: by a column of the row, each would be looked for among all.
+            "DELETE FROM execution_metadata WHERE key = ?1 AND execution = ?2 "
+            "AND flow_id = (SELECT flow_id FROM executions WHERE id = ?2)",
             gone,
         )
     conn.executemany(
@@ -72,21 +73,37 @@ def drop(conn: sqlite3.Connection, execution: int) -> None:
 
 def fill(conn: sqlite3.Connection) -> None:
     """Write the rows of all executions, for a store that had none."""
+    conn.executemany("INSERT INTO execution_metadata VALUES (?, ?, ?, ?)", _rows(conn))
+
+
+def is_true(conn: sqlite3.Connection) -> bool:
+    """Whether the rows are those that `fill` would write."""
+    found = "SELECT value FROM execution_metadata WHERE key = ? AND flow_id = ? AND execution = ?"
+    count = 0
+    for *key, value in _rows(conn):
+        row = conn.execute(found, key).fetchone()
+        if row is None or _differ(row[0], value):
+            return False
+        count += 1
+    return bool(conn.execute("SELECT count(*) = ? FROM execution_metadata", (count,)).fetchone()[0])
+
+
+def _rows(conn: sqlite3.Connection) -> Iterator[tuple[str, str, int, Scalar]]:
     found = conn.execute("SELECT id, flow_id, metadata FROM executions WHERE metadata != '{}'")
-    rows = (
-        (key, flow_id, execution, scalar(value))
-        for execution, flow_id, text in found.fetchall()
-        for key, value in _items(text)
-    )
-    conn.executemany("INSERT INTO execution_metadata VALUES (?, ?, ?, ?)", rows)
+    for execution, flow_id, text in found:
+        for key, value in _items(text):
+            yield key, flow_id, execution, scalar(value)
 
 
 def _items(text: str) -> Iterator[tuple[str, Any]]:
     try:
         found = json.loads(text)
-    except ValueError:  # damaged: told by whoever reads the execution, and no cause to stop here
+    except (
+        ValueError,
+        TypeError,
+    ):  # damaged: told by whoever reads the execution, and no cause to stop here
         return
-    for key, value in found.items():
+    for key, value in found.items() if isinstance(found, dict) else ():
         if is_storable(key):
             yield key, value
 

@@ -51,10 +51,15 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class Replays:
-    """Rows of the replays that may still read their originals, of those up to row `upto`."""
+    """Rows of the replays that may still read their originals, of those up to row `upto`.
+
+    `last` is the execution in that row. While it is there, whatever starts has a larger one; a row
+    that nobody is behind is given again once it is empty.
+    """
 
     rows: tuple[int, ...]
     upto: int
+    last: str
 
 
 def refuse_unfinished(row: Row) -> None:
@@ -82,13 +87,24 @@ def choose(conn: sqlite3.Connection, where: Filter, *, keep_failed: bool) -> lis
 
 def replays(conn: sqlite3.Connection) -> Replays:
     """The replays there are; goes through many rows, so it is asked once, and not in a write."""
-    upto = conn.execute("SELECT max(id) FROM executions").fetchone()[0] or 0
     marks = ", ".join("?" * len(_READING))
     rows = conn.execute(
         f"SELECT id FROM executions WHERE status IN ({marks}) AND plan NOT NULL",  # noqa: S608
         _READING,
     )
-    return Replays(tuple(row[0] for row in rows.fetchall()), upto)
+    return _up_to(conn, tuple(row[0] for row in rows.fetchall()), 2**63 - 1)
+
+
+def _up_to(conn: sqlite3.Connection, rows: tuple[int, ...], most: int) -> Replays:
+    last = "SELECT id, exec_id FROM executions WHERE id <= ? ORDER BY id DESC LIMIT 1"
+    return Replays(rows, *(conn.execute(last, (most,)).fetchone() or (0, "")))
+
+
+def _still_known(conn: sqlite3.Connection, known: Replays) -> Replays:
+    """The same while it holds; asked anew where somebody else has removed the last of them."""
+    if _up_to(conn, known.rows, known.upto) == known:
+        return known
+    return replays(conn)
 
 
 def remove(
@@ -98,11 +114,15 @@ def remove(
     *,
     keep_failed: bool,
     known: Replays,
-) -> Removal:
-    """Delete those of the chosen ones that still fit and that nothing needs."""
+) -> tuple[Removal, Replays]:
+    """Delete those of the chosen ones that still fit and that nothing needs.
+
+    Returns what was removed, and the replays as they are known from then on.
+    """
+    known = _still_known(conn, known)
     found = measure(conn, chosen, where, keep_failed=keep_failed, known=known)
     delete(conn, _rows_of(conn, found.exec_ids))
-    return found
+    return found, _up_to(conn, known.rows, known.upto)
 
 
 def measure(
@@ -127,7 +147,7 @@ def measure(
 
 def needed(conn: sqlite3.Connection, going: Mapping[int, str], *, known: Replays) -> dict[str, str]:
     """Which of these have to stay if only these go, each with the reason."""
-    going, kept = dict(going), dict[str, str]()
+    known, going, kept = _still_known(conn, known), dict(going), dict[str, str]()
     while found := _needed_by_others(conn, going, known):
         kept |= found
         going = {id_: exec_id for id_, exec_id in going.items() if exec_id not in found}
@@ -157,7 +177,7 @@ def _needed_by_others(
     return found | {
         row["needed"]: f"its parent {row['exec_id']} is {row['status']} and may still ask for it"
         for row in parents
-        if not ExecutionStatus(row["status"]).is_finished
+        if row["status"] not in _FINISHED
     }
 
 

@@ -18,19 +18,14 @@ _RECOUNT = (
     "sum(coalesce(started_at - created_at, 0)) FROM executions GROUP BY 1, 2, 3, 4, 5"
 )
 _KEPT = "SELECT * FROM execution_rollup"
-_UNKNOWN_ROWS = (
-    "SELECT 1 FROM execution_metadata AS known "
-    "LEFT JOIN executions INDEXED BY executions_facts ON id = execution "
-    "WHERE executions.flow_id IS NOT known.flow_id LIMIT 1"
-)
 
 
 def is_true(conn: sqlite3.Connection) -> bool:
-    """Whether the roll-up says what a count gives, and metadata rows are those of executions."""
+    """Whether the roll-up says what a count gives, and metadata rows what executions hold."""
     wrong = f"SELECT 1 FROM ({_KEPT} EXCEPT {_RECOUNT} LIMIT 1) "  # noqa: S608
     missing = f"SELECT 1 FROM ({_RECOUNT} EXCEPT {_KEPT} LIMIT 1)"  # noqa: S608
     found = conn.execute(f"{wrong} UNION ALL {missing}").fetchall()
-    return not found and conn.execute(_UNKNOWN_ROWS).fetchone() is None
+    return not found and metadata.is_true(conn)
 
 
 def rebuild(conn: sqlite3.Connection) -> None:

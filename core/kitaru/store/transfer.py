@@ -46,7 +46,7 @@ TABLES = tuple(_VALUES)
 #: What means something in one store only. A key of the cache would offer values to other flows.
 _LEFT_OUT = {"id", "execution", "deadline_at", "plan", "cache_key", "due_at", "awaited"}
 _ORDER = {"calls": "seq", "waits": "seq", "artifacts": "seq, position", "logs": "id"}
-_JSON = {"metadata", "failure", "spec", "attempts", "schema"}
+_JSON = {"tags", "metadata", "failure", "spec", "attempts", "schema"}
 _TEXT = {"status_reason", "inputs_shown", "question", "rejected", "message", "module", "filename"}
 _ID = re.compile(r"kr-[0-9a-z]{1,60}", re.ASCII)
 _MARK = "imported"
@@ -154,6 +154,7 @@ def _one(conn: sqlite3.Connection, sql: str, key: int) -> dict[str, Any]:
 # --- out ------------------------------------------------------------------------------------------
 
 
+@values.intact("An execution")
 def _outgoing(
     conn: sqlite3.Connection, table: str, row: dict[str, Any], *, raw: bool
 ) -> dict[str, Any]:
@@ -231,7 +232,7 @@ def _insert(conn: sqlite3.Connection, group: Rows, mark: dict[str, Any]) -> None
                 f"{value.digest} = ? WHERE id = ?",
                 (*stored, execution),
             )
-    for tag in json.loads(head["tags"]):
+    for tag in dict.fromkeys(json.loads(head["tags"])):  # masked, two may have become one
         found = {"tag": tag, "created_at": head["created_at"], "execution": execution}
         _add(conn, "execution_tags", found)
     for table, row in group[1:]:
@@ -288,5 +289,7 @@ def _read_back(conn: sqlite3.Connection, exec_id: str) -> None:
         journal.call_model(call, exec_id=exec_id)
     for found in artifacts.listing(conn, row.id, exec_id=exec_id):
         codec.plain(artifacts.read(conn, row.id, found))
+    for _ in rows(conn, row.id, raw=False):  # reads every column, and each value that is shown
+        pass
     for source in ("step", "runner"):
         logs.read(conn, row.id, logs.Which(source))
