@@ -187,7 +187,7 @@ def push(*, home: HomePath = None, told: Callable[[int], None] | None = None) ->
                 "with `kitaru log-store show`."
             )
         with store.snapshot() as conn:
-            last = logs.last_id(conn)
+            last = logs.newest(conn)
         while (batch := _send_next(store, last=last)) is not None:
             sent, rejected = sent + batch.sent, rejected + batch.rejected
             if told is not None:
@@ -354,7 +354,7 @@ def _sent(conn: Transaction) -> int:
 
 def _newest(conn: Transaction) -> int:
     """Behind every line there is, and every one that was sent and is deleted."""
-    return max(logs.last_id(conn), _sent(conn))
+    return max(logs.newest(conn), _sent(conn))
 
 
 def _model(conn: Transaction, kept: Mapping[str, Any]) -> LogStore:

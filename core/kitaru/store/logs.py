@@ -195,11 +195,6 @@ def stored_after(conn: sqlite3.Connection, after: int, *, limit: int) -> list[St
     ]
 
 
-def last_id(conn: sqlite3.Connection) -> int:
-    """The place of the newest line; 0 where there is none."""
-    return int(conn.execute("SELECT ifnull(max(id), 0) FROM logs").fetchone()[0])
-
-
 def count_after(conn: sqlite3.Connection, after: int) -> int:
     """How many lines are behind a place."""
     return int(conn.execute("SELECT count(*) FROM logs WHERE id > ?", (after,)).fetchone()[0])
