@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 HomePath = str | os.PathLike[str] | None
 
-_SETTING = "log_store"
 _LOCK = "log-store.lock"
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _REFERENCE = re.compile(r"(?P<secret>[\w.-]+):(?P<key>[\w-]+)", re.ASCII)
@@ -81,7 +80,7 @@ def current_log_store(*, home: HomePath = None) -> LogStore | None:
     if not found.database.exists():
         return None
     with open_store(found).snapshot() as conn:
-        kept = settings.get(conn, _SETTING)
+        kept = settings.get(conn, logs.LOG_STORE)
         return None if kept is None else _model(conn, kept)
 
 
@@ -123,7 +122,7 @@ def set_log_store(
         raise KitaruUsageError(f"A {backend} log store takes no headers.")
     _header_values(given, home=home)
     with open_store(config.find_home(home)).write() as conn:
-        earlier = settings.get(conn, _SETTING) or {}
+        earlier = settings.get(conn, logs.LOG_STORE) or {}
         kept: dict[str, Any] = {
             "backend": backend,
             "endpoint": place,
@@ -135,7 +134,7 @@ def set_log_store(
         else:
             kept["since"] = clock.now_us()
             settings.put(conn, logs.COPIED, 0 if from_start else _newest(conn))
-        settings.put(conn, _SETTING, kept)
+        settings.put(conn, logs.LOG_STORE, kept)
         return _model(conn, kept)
 
 
@@ -153,7 +152,7 @@ def reset_log_store(*, home: HomePath = None) -> bool:
     if current_log_store(home=home) is None:
         return False
     with open_store(config.find_home(home)).write() as conn:
-        settings.remove(conn, _SETTING)
+        settings.remove(conn, logs.LOG_STORE)
     return True
 
 
@@ -232,7 +231,7 @@ def _follow(store: Store, stop: threading.Event) -> None:
 def _send_all(store: Store, stop: threading.Event) -> bool:
     """Send what is there; returns whether all of it was, by us."""
     with store.snapshot() as conn:
-        if settings.get(conn, _SETTING) is None:
+        if settings.get(conn, logs.LOG_STORE) is None:
             return True
     with _sender(store) as is_mine:
         while is_mine and not stop.is_set():
@@ -252,7 +251,7 @@ def _send_next(store: Store, *, last: int | None = None) -> Pushed | None:
     """Send the next batch, of lines up to `last`; `None` where there is none."""
     masks.watch(store.home)
     with store.snapshot() as conn:
-        kept = settings.get(conn, _SETTING)
+        kept = settings.get(conn, logs.LOG_STORE)
         found = logs.stored_after(conn, _sent(conn), limit=config.LOG_STORE_LINES)
     found = [line for line in found if last is None or line.id <= last]
     if kept is None or not found:
@@ -268,7 +267,7 @@ def _send_next(store: Store, *, last: int | None = None) -> Pushed | None:
         _note(store, exc)
         raise
     with store.write() as conn:
-        now = settings.get(conn, _SETTING)
+        now = settings.get(conn, logs.LOG_STORE)
         # Set anew meanwhile, the place of before says nothing.
         if now is not None and _identity(now) == _identity(kept):
             settings.put(conn, logs.COPIED, batch[-1]["id"])
@@ -329,7 +328,7 @@ def _note(store: Store, error: KitaruError) -> None:
     """Keep what went wrong, for `kitaru log-store show`."""
     message = redaction.safe_message(str(error))
     with store.write() as conn:
-        kept = settings.get(conn, _SETTING)
+        kept = settings.get(conn, logs.LOG_STORE)
         if kept is not None:
             _put(conn, kept, error=message)
 
@@ -337,7 +336,7 @@ def _note(store: Store, error: KitaruError) -> None:
 def _put(conn: Transaction, kept: dict[str, Any], *, error: str | None) -> None:
     if error is not None or kept["error"] is not None:
         noted = None if error is None else {"message": error, "at": clock.now_us()}
-        settings.put(conn, _SETTING, {**kept, "error": noted})
+        settings.put(conn, logs.LOG_STORE, {**kept, "error": noted})
 
 
 def _place(kept: Mapping[str, Any]) -> tuple[Any, Any]:

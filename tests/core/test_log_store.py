@@ -219,7 +219,7 @@ def test_finding_what_is_not_sent_reads_no_whole_table(home: Path) -> None:
         conn.set_trace_callback(asked.append)
         logs.stored_after(conn, 7, limit=5)
         logs.count_after(conn, 7)
-        logs.last_id(conn)
+        logs.newest(conn)
         conn.set_trace_callback(None)
         plans = [conn.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall() for sql in asked]
     assert len(plans) == 3

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import kitaru
-from kitaru import KitaruClient, config
+from kitaru import KitaruClient, config, log_store
 from kitaru.errors import KitaruLeaseError, KitaruNotFoundError, KitaruStateError, KitaruUsageError
 from kitaru.models import ExecutionStatus
 from kitaru.store import executions, keys, leases, removal
@@ -402,3 +402,18 @@ def test_prune_refuses_what_cannot_be_right(home: Path, arguments: dict[str, Any
     with pytest.raises(KitaruUsageError, match=message):
         client().executions.prune(**arguments)
     assert client().executions.prune(datetime(2026, 1, 1, tzinfo=UTC)).count == 0
+
+
+def test_lines_that_a_log_store_has_not_got_yet_keep_their_execution(home: Path, tmp_path: Path):
+    handle = below.run(text="a")
+    handle.wait()
+    log_store.set_log_store("jsonl", endpoint=str(tmp_path / "lines.jsonl"), from_start=True)
+    executions = KitaruClient().executions
+
+    pruned = executions.prune(flow="below")
+    assert (pruned.count, [*pruned.kept]) == (0, [handle.exec_id])
+    with pytest.raises(KitaruStateError, match="kitaru log-store push"):
+        executions.delete(handle.exec_id)
+
+    log_store.push()
+    assert executions.prune(flow="below").count == 1

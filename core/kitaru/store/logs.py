@@ -63,6 +63,8 @@ class StoredLine:
 
 #: The setting that says how far the lines have been copied elsewhere, by their ids.
 COPIED = "log_store_sent"
+#: The setting that says where they are copied to.
+LOG_STORE = "log_store"
 
 
 def add(conn: sqlite3.Connection, execution: int, records: Iterable[LogRecord]) -> None:

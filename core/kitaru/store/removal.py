@@ -15,7 +15,7 @@ from typing import Any
 
 from kitaru.errors import KitaruStateError
 from kitaru.models import ExecutionStatus
-from kitaru.store import listing, metadata
+from kitaru.store import listing, logs, metadata, settings
 from kitaru.store.executions import Row
 from kitaru.store.listing import Filter
 
@@ -147,11 +147,25 @@ def measure(
 
 def needed(conn: sqlite3.Connection, going: Mapping[int, str], *, known: Replays) -> dict[str, str]:
     """Which of these have to stay if only these go, each with the reason."""
-    known, going, kept = _still_known(conn, known), dict(going), dict[str, str]()
+    known, kept = _still_known(conn, known), _unsent(conn, going)
+    going = {id_: exec_id for id_, exec_id in going.items() if exec_id not in kept}
     while found := _needed_by_others(conn, going, known):
         kept |= found
         going = {id_: exec_id for id_, exec_id in going.items() if exec_id not in found}
     return kept
+
+
+def _unsent(conn: sqlite3.Connection, going: Mapping[int, str]) -> dict[str, str]:
+    """Those with log lines that a log store is to get and has not got yet."""
+    if settings.get(conn, logs.LOG_STORE) is None:
+        return {}
+    sent = int(settings.get(conn, logs.COPIED) or 0)
+    rows = conn.execute(
+        f"SELECT DISTINCT execution FROM logs WHERE execution {_IN} AND id > ?",  # noqa: S608
+        (json.dumps([*going]), sent),
+    ).fetchall()
+    reason = "its log lines are not in the log store yet: `kitaru log-store push`"
+    return {going[row[0]]: reason for row in rows}
 
 
 def _needed_by_others(
