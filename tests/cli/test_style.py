@@ -44,4 +44,11 @@ def test_a_table_fits_the_terminal_and_its_ids_stay_whole(cli: Cli, columns: int
 
     assert max(map(len, lines)) <= columns
     assert any(line.startswith(exec_id) for line in lines)
-    assert ("No room for:" in "".join(lines)) is (columns < 80)
+    assert ("No room for:" in "".join(lines)) is (columns < 100)
+
+
+def test_a_listing_on_eighty_columns_has_the_minute_of_the_start(cli: Cli):
+    cli.completed(topic="dogs")
+    title, headings, row, *_ = plain(shown("executions", "list", columns=80))
+    assert re.search(r"20\d\d-\d\d-\d\d \d\d:\d\d", row), row
+    assert max(map(len, (title, headings, row))) <= 80
