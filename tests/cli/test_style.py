@@ -6,7 +6,9 @@ import re
 import sys
 
 import pytest
+from rich.cells import cell_len
 
+import kitaru
 from tests.cli.conftest import Cli
 from tests.terminals import Terminal
 
@@ -45,6 +47,14 @@ def test_a_table_fits_the_terminal_and_its_ids_stay_whole(cli: Cli, columns: int
     assert max(map(len, lines)) <= columns
     assert any(line.startswith(exec_id) for line in lines)
     assert ("No room for:" in "".join(lines)) is (columns < 100)
+
+
+def test_wide_characters_keep_the_columns_of_a_plain_table_in_line(cli: Cli):
+    for name in ("日本 🎉", "plain"):
+        kitaru.flow(lambda: None, name=name).run().wait()
+    lines = cli.good("executions", "list").splitlines()
+    places = {cell_len(line[: line.index("completed")]) for line in lines[3:]}
+    assert len(places) == 1, lines
 
 
 def test_a_listing_on_eighty_columns_has_the_minute_of_the_start(cli: Cli):
