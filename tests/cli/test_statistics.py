@@ -391,12 +391,15 @@ def test_a_chart_without_time_is_refused_and_one_of_nothing_says_so(cli):
 
 
 def test_a_terminal_that_has_no_blocks_gets_other_characters(cli):
-    fill(cli, {1: 2})
+    fill(cli, {1: 2, 20: 1})
+    by_hour = (*STATISTICS, "--chart", "--group-by", "time:hour")
     terminal = Terminal(
-        [sys.executable, "-m", "kitaru.cli", *CHART], env={"PYTHONIOENCODING": "ascii"}
+        [sys.executable, "-m", "kitaru.cli", *by_hour], env={"PYTHONIOENCODING": "ascii"}
     )
     try:
-        assert "2026-11-01  ####" in terminal.all()
+        shown = terminal.all()
+        assert "2026-11-01 12:00:00  ####" in shown
+        assert "\r\n  ...\r\n" in shown
     finally:
         terminal.close()
 

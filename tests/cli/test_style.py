@@ -6,7 +6,9 @@ import re
 import sys
 
 import pytest
+from rich.cells import cell_len
 
+import kitaru
 from tests.cli.conftest import Cli
 from tests.support import ROOT
 from tests.terminals import Terminal
@@ -45,7 +47,7 @@ def test_a_table_fits_the_terminal_and_its_ids_stay_whole(cli: Cli, columns: int
 
     assert max(map(len, lines)) <= columns
     assert any(line.startswith(exec_id) for line in lines)
-    assert ("No room for:" in "".join(lines)) is (columns < 80)
+    assert ("No room for:" in "".join(lines)) is (columns < 100)
 
 
 def test_an_upgrade_of_the_store_has_a_bar_on_a_terminal(cli: Cli):
@@ -66,3 +68,18 @@ def test_a_damaged_store_is_told_by_the_command_on_a_terminal_too(cli: Cli):
 
     assert "unusable" in shown("doctor") or "damaged" in shown("doctor")
     assert "is damaged" in shown("executions", "list")
+
+
+def test_wide_characters_keep_the_columns_of_a_plain_table_in_line(cli: Cli):
+    for name in ("日本 🎉", "plain"):
+        kitaru.flow(lambda: None, name=name).run().wait()
+    lines = cli.good("executions", "list").splitlines()
+    places = {cell_len(line[: line.index("completed")]) for line in lines[3:]}
+    assert len(places) == 1, lines
+
+
+def test_a_listing_on_eighty_columns_has_the_minute_of_the_start(cli: Cli):
+    cli.completed(topic="dogs")
+    title, headings, row, *_ = plain(shown("executions", "list", columns=80))
+    assert re.search(r"20\d\d-\d\d-\d\d \d\d:\d\d", row), row
+    assert max(map(len, (title, headings, row))) <= 80

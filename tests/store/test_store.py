@@ -20,6 +20,7 @@ from kitaru.errors import (
     KitaruLeaseError,
 )
 from kitaru.ledger import Ledger
+from kitaru.locks import FileLock
 from kitaru.store import Store, executions, leases, schema, values
 from kitaru.store.values import StoredValue
 from tests import drives
@@ -175,6 +176,20 @@ def test_a_second_store_of_the_file_waits_for_its_turn(home: Path):
     second.close()
 
     assert query(home, "SELECT data FROM chunks") == [("ab",)]
+
+
+def test_a_store_is_opened_and_read_while_another_process_writes_for_long(home: Path):
+    Store(config.find_home(), durability="normal").close()
+    opened: list[int] = []
+
+    def look() -> None:
+        opened.append(Store(config.find_home(), durability="normal").version())
+
+    with FileLock(Path(f"{home / config.DATABASE_NAME}.lock")):
+        looking = threading.Thread(target=look, daemon=True)
+        looking.start()
+        looking.join(5)
+        assert opened
 
 
 def test_a_snapshot_sees_one_state_whatever_is_written_meanwhile(home: Path):

@@ -120,7 +120,7 @@ def _between(bucket: str, following: str | None, unit: str) -> list[str]:
     at, end = datetime.fromisoformat(bucket), datetime.fromisoformat(following)
     while (at := _STEPS[unit](at)) < end:
         if len(empty) == _MOST_EMPTY:
-            return ["…"]
+            return ["…" if has_blocks() else "..."]
         empty.append(str(at if unit == "hour" else at.date()))
     return empty
 

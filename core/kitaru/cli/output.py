@@ -38,13 +38,13 @@ def table(
     cells = [[line(cell) for cell in row] for row in rows]
     if style.is_terminal():
         return style.table(title, headings, cells, bars=bars)
-    widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
+    widths = [max(map(style.cells, column)) for column in zip(headings, *cells, strict=True)]
     shown = [headings, ["-" * width for width in widths], *cells]
     return "\n".join([title, *(_row(row, widths) for row in shown)])
 
 
 def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+    padded = (style.fitted(cell, width) for cell, width in zip(cells, widths, strict=True))
     return f"  {'   '.join(padded)}".rstrip()
 
 

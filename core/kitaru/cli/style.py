@@ -29,9 +29,9 @@ STATUSES = {
     "pending": "dim",
 }
 #: Between columns, and how far a column may be cut before another is left out; in characters.
-_GAP = 2
-_LEAST = 12
-_LONGEST_BAR = 40
+#: A time that is cut so far still has its minute.
+_GAP, _LEAST = 2, 17
+_LEAST_BAR, _LONGEST_BAR = 12, 40
 #: How wide text is where no terminal says so.
 PLAIN_WIDTH = 80
 
@@ -106,7 +106,7 @@ def table(
     for (heading, *_), width in zip(columns, shown, strict=False):
         drawing.add_column(heading, no_wrap=True, overflow=cut, width=width)
     shown_bars = [""] * len(rows)
-    if bars is not None and space >= _LEAST:
+    if bars is not None and space >= _LEAST_BAR:
         shown_bars = charts.bars(bars, width=space)
         drawing.add_column("")
     for row, bar in zip(rows, shown_bars, strict=True):

@@ -80,8 +80,10 @@ class Database:
             else:
                 self._lock = WriteLock(f"{self.path}.lock")
                 self._writer = self._connect()
-                with self._lock:
-                    schema.ensure(self._writer, self.path)
+                # Looking waits for nobody, such as a `prune --vacuum` that takes minutes.
+                if not schema.is_ready(self._writer, self.path):
+                    with self._lock:
+                        schema.ensure(self._writer, self.path)
                 self._reader = self._connect()
                 self._reader.execute("PRAGMA query_only=1")
         self._inode = self.path.stat().st_ino

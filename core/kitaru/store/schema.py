@@ -305,6 +305,17 @@ def refuse_upgraded(conn: sqlite3.Connection, path: Path) -> None:
         )
 
 
+def is_ready(conn: sqlite3.Connection, path: Path) -> bool:
+    """Whether `ensure` has nothing to do, as of one moment; it needs no lock to see that."""
+    conn.execute("BEGIN")
+    try:
+        current = check(conn, path) == SCHEMA_VERSION
+    finally:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+    return current and conn.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+
+
 def ensure(conn: sqlite3.Connection, path: Path) -> None:
     """Bring a file to the current schema and mode; the caller holds the write lock."""
     current = check(conn, path) == SCHEMA_VERSION
