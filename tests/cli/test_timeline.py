@@ -76,7 +76,9 @@ def test_a_picture_is_written_and_named(cli: Cli, tmp_path: Path):
     said = cli.good("executions", "timeline", exec_id, "--svg", str(file))
     assert said == f"Drew the timeline of execution {exec_id}: {file}\n"
     assert file.read_text().startswith("<svg")
-    assert cli.json("executions", "timeline", exec_id, "--svg", str(file)).item["file"] == str(file)
+    assert cli.json("executions", "timeline", exec_id, "--svg", str(file), "--force").item[
+        "file"
+    ] == str(file)
 
 
 def test_what_cannot_be_drawn_is_refused(cli: Cli, tmp_path: Path):
@@ -90,3 +92,14 @@ def test_what_cannot_be_drawn_is_refused(cli: Cli, tmp_path: Path):
         refused = cli("executions", "timeline", exec_id, "--png", str(tmp_path / "a.png"))
         assert "kitaru-mcp[plot]" in refused.err
         assert not (tmp_path / "a.png").exists()
+
+
+def test_a_file_that_is_there_is_replaced_only_when_told_to(cli: Cli, tmp_path: Path):
+    exec_id = cli.completed(topic="dogs")
+    file = tmp_path / "there.svg"
+    file.write_text("mine")
+
+    refused = cli("executions", "timeline", exec_id, "--svg", str(file))
+    assert (refused.code, file.read_text()) == (1, "mine")
+    cli.good("executions", "timeline", exec_id, "--svg", str(file), "--force")
+    assert file.read_text().startswith("<svg")

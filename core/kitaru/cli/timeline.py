@@ -34,23 +34,24 @@ _NAMES, _LEAST_BARS = 0.35, 10
 @click.option(
     "--png", type=_FILE, metavar="FILE", help="Write a picture as PNG instead; needs matplotlib."
 )
-def timeline(*, exec_id: str, svg: Path | None, png: Path | None) -> Answer:
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+def timeline(*, exec_id: str, svg: Path | None, png: Path | None, force: bool) -> Answer:
     """Show where an execution's time went: a bar for each attempt, wait, sleep and child.
 
     \b
     Example:
       kitaru executions timeline latest --svg timeline.svg
     """
-    from kitaru import pictures, render
+    from kitaru import files, pictures, render
 
     if svg is not None and png is not None:
         raise click.UsageError("Give either --svg or --png.")
     found = open_client().executions.timeline(exec_id)
-    if svg is not None:
-        svg.write_text(pictures.svg(found), encoding="utf-8")
-    if png is not None:
-        png.write_bytes(pictures.png(found))
     file = svg or png
+    if file is not None:
+        picture = pictures.svg(found).encode() if svg is not None else pictures.png(found)
+        with files.whole(file.absolute(), force=force) as made:
+            made.write_bytes(picture)
     item = render.shown(found.to_dict()) | ({"file": str(file)} if file else {})
     return Answer(
         json=lambda: {"item": item},
