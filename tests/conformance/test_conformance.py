@@ -1,7 +1,7 @@
 """Every case of `cases.CASES`: undisturbed, killed at each commit and continued, and raced.
 
-A kill is before or after a commit: a case with more than four commits is killed at an even choice
-of four such points, with `KITARU_TEST_ALL=1` at all of them. One more trial of each is killed
+A kill is before or after a commit: where a case has more than three such points, it is killed at an
+even choice of three, with `KITARU_TEST_ALL=1` at all of them. One more trial of each is killed
 twice, at points drawn with `KITARU_TEST_SEED`.
 """
 

@@ -37,7 +37,7 @@ from tests.conformance.cases import Case
 from tests.conformance.stage import EXEC_ID, REFUSED, SIDES, Point
 
 WORKERS = 2
-MOST_POINTS = 4
+MOST_POINTS = 3
 #: What Kitaru loads when it is used.
 LOADED = (
     "anyio._backends._asyncio",

@@ -13,15 +13,17 @@ import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kitaru import clock, codec, config, files
 from kitaru.client.upkeep import Progress
 from kitaru.errors import KitaruBackendError, KitaruCorruptionError, KitaruUsageError
 from kitaru.store import Store, executions, schema, transfer
 from kitaru.store.transfer import Rows
-from kitaru.upkeep import Exported, Imported
 from kitaru.version import VERSION
+
+if TYPE_CHECKING:
+    from kitaru.upkeep import Exported, Imported
 
 _FORMAT, _FORMAT_VERSION = "kitaru-executions", 1
 #: Of a header, and of all that is read from one file, in bytes.
@@ -70,6 +72,8 @@ class Transfer:
             ...     executions.import_file(exported.path).already == (handle.exec_id,)
             True
         """
+        from kitaru.upkeep import Exported
+
         refs = [exec_ids] if isinstance(exec_ids, str) else exec_ids
         target = Path(path).absolute()
         files.refuse_store(target)
@@ -101,6 +105,8 @@ class Transfer:
             KitaruBackendError: a newer Kitaru wrote it; nothing was stored.
             KitaruStateError: an id is taken by another execution; nothing was stored.
         """
+        from kitaru.upkeep import Imported
+
         header, groups = _read(Path(path))
         redacted = header["redacted"]
         with self._open().write() as conn:

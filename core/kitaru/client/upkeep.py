@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from kitaru import clock, config
 from kitaru.client import filters
 from kitaru.errors import KitaruStateError, KitaruUsageError
 from kitaru.models import ExecutionStatus
-from kitaru.store import Store, executions, removal
+from kitaru.store import Store, executions
 from kitaru.store.listing import Filter
-from kitaru.store.removal import Removal, Replays
-from kitaru.upkeep import Deleted, Pruned
+
+if TYPE_CHECKING:  # what removes is loaded by those who do
+    from kitaru.store.removal import Removal, Replays
+    from kitaru.upkeep import Deleted, Pruned
 
 #: Told after each piece of work: how much is done, and of how much.
 Progress: TypeAlias = Callable[[int, int], None]
@@ -53,6 +55,9 @@ class Upkeep:
             >>> client.executions.delete(handle.exec_id).exec_ids == (handle.exec_id,)
             True
         """
+        from kitaru.store import removal
+        from kitaru.upkeep import Deleted
+
         store = self._open()
         with store.snapshot() as conn:
             known = removal.replays(conn)
@@ -107,6 +112,9 @@ class Upkeep:
             >>> prune(timedelta(days=30), dry_run=True).count
             0
         """
+        from kitaru.store import removal
+        from kitaru.upkeep import Pruned
+
         where = _chosen(older_than, flow, status=status)
         store = self._open()
         with store.snapshot() as conn:

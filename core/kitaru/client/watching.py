@@ -9,13 +9,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from kitaru import clock, config, timeline
+from kitaru import clock, config
 from kitaru.client.following import Following, Idle, looks
 from kitaru.models import CallStatus, Execution, Model
 from kitaru.store import executions, journal
 from kitaru.store.executions import Row
-from kitaru.timeline import Call, Timeline
+
+if TYPE_CHECKING:
+    from kitaru.timeline import Call, Timeline
 
 _NEVER = threading.Event()
 
@@ -64,7 +67,9 @@ class Watching(Following):
         return self._watched(row, stop)
 
     def _watched(self, row: Row, stop: Callable[[], bool]) -> Iterator[Progress]:
-        last, unsure = -1, dict[int, Call]()
+        from kitaru import timeline  # for those who watch only
+
+        last, unsure = -1, dict[int, timeline.Call]()
         before: Execution | None = None
         idle = Idle()
         for is_tick in looks(store := self._open(), stop):
@@ -111,6 +116,8 @@ class Watching(Following):
             >>> [span.label for span in kitaru.KitaruClient().executions.timeline("latest").spans]
             ['step']
         """
+        from kitaru import timeline
+
         with self._open().snapshot() as conn:
             row = executions.find(conn, exec_id)
             execution = executions.summary(conn, row.id)
