@@ -22,6 +22,9 @@ for _name_of_python in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
 # No test writes into the developer's own keyring.
 os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.null.Keyring"
 
+# A process that is killed loses nothing at either level: only a power cut tells them apart.
+os.environ.setdefault("KITARU_DURABILITY", "normal")
+
 # Nor do they reach the developer's own store; in a folder for each process, left to the system.
 os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="kitaru-tests-")
 

@@ -32,6 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_status_does_not_make_the_store_it_looks_for(cli, monkeypatch, tmp_path):
     home = tmp_path / "not" / "there"
     monkeypatch.setenv("KITARU_HOME", str(home))
+    monkeypatch.delenv("KITARU_DURABILITY")
     text = cli.good("status")
     assert text.startswith(f"Kitaru status\n  SDK version: {VERSION}\n")
     assert f"\n  Store: {home / 'kitaru.db'}\n  Chosen by: KITARU_HOME\n  Exists: no" in text
