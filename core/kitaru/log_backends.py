@@ -88,13 +88,18 @@ def _file_of(endpoint: str) -> str:
     return str(path)
 
 
-def _url_of(endpoint: str) -> str:
+def _split(endpoint: str) -> urllib.parse.SplitResult | None:
     try:
         url = urllib.parse.urlsplit(endpoint)
-        good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:
-        good = False
-    if not good or not endpoint.isascii() or not endpoint.isprintable() or " " in endpoint:
+        is_http = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:  # no address, or no port
+        return None
+    return url if is_http else None
+
+
+def _url_of(endpoint: str) -> str:
+    url = _split(endpoint)
+    if url is None or not endpoint.isascii() or not endpoint.isprintable() or " " in endpoint:
         raise KitaruUsageError(
             "An otlp log store is a collector: give --endpoint its address, such as "
             "http://localhost:4318."

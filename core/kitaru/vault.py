@@ -35,7 +35,7 @@ class Vault:
     def __init__(
         self, path: Path, groups: dict[str, dict[str, str]], *, place: Place, vault_id: str
     ) -> None:
-        self.place = place
+        self.place: Place = place
         self._path = path
         self._id = vault_id
         self._groups = groups  # beside a keyring without the values

@@ -97,7 +97,8 @@ def replays(conn: sqlite3.Connection) -> Replays:
 
 def _up_to(conn: sqlite3.Connection, rows: tuple[int, ...], most: int) -> Replays:
     last = "SELECT id, exec_id FROM executions WHERE id <= ? ORDER BY id DESC LIMIT 1"
-    return Replays(rows, *(conn.execute(last, (most,)).fetchone() or (0, "")))
+    upto, exec_id = conn.execute(last, (most,)).fetchone() or (0, "")
+    return Replays(rows, upto, exec_id)
 
 
 def _still_known(conn: sqlite3.Connection, known: Replays) -> Replays:
