@@ -7,9 +7,10 @@ it decides on colours and width.
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+
+from kitaru.cli.characters import can_show
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 #: A line of a chart: what it is called, and the parts of its bar.
@@ -25,11 +26,6 @@ _STEPS: dict[str, Callable[[datetime], datetime]] = {
     "week": lambda at: at + timedelta(weeks=1),
     "month": lambda at: (at.replace(day=1) + timedelta(days=32)).replace(day=1),
 }
-
-
-def has_blocks() -> bool:
-    """Whether standard output can show blocks."""
-    return (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
 
 
 def bars(values: Sequence[float | None], *, width: int) -> list[str]:
@@ -76,7 +72,7 @@ def stacked(rows: Sequence[Row], *, width: int) -> list[str]:
         for name, value in parts.items():
             totals[name] = totals.get(name, 0) + max(value, 0)
     names = sorted(totals, key=lambda name: (-totals[name], name))
-    fills = _FILLS if has_blocks() else _ASCII_FILLS
+    fills = _FILLS if can_show(_FILLS) else _ASCII_FILLS
     fill = {name: fills[min(n, len(fills) - 1)] for n, name in enumerate(names)}
     most = max((sum(max(value, 0) for value in parts.values()) for _, parts in rows), default=0)
     label = max((len(bucket) for bucket, _ in rows), default=0)
@@ -106,7 +102,7 @@ def _legend(names: Sequence[str], fill: Mapping[str, str]) -> list[str]:
 
 
 def _bar(length: float) -> str:
-    if not has_blocks():
+    if not can_show(_EIGHTHS):
         return "#" * max(round(length), 1 if length else 0)
     eighths = max(round(length * 8), 1 if length else 0)
     return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
@@ -120,7 +116,7 @@ def _between(bucket: str, following: str | None, unit: str) -> list[str]:
     at, end = datetime.fromisoformat(bucket), datetime.fromisoformat(following)
     while (at := _STEPS[unit](at)) < end:
         if len(empty) == _MOST_EMPTY:
-            return ["…" if has_blocks() else "..."]
+            return ["…" if can_show("…") else "..."]
         empty.append(str(at if unit == "hour" else at.date()))
     return empty
 

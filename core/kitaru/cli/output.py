@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from kitaru.cli import style
+from kitaru.cli import characters, style
 
 NOT_AVAILABLE = "not available"
 
@@ -52,7 +52,7 @@ def line(text: str) -> str:
     """Text on one line, with everything escaped that is not plainly visible."""
     from kitaru.render import safe_text
 
-    return style.showable(safe_text(text).replace("\n", "\\n").replace("\t", "\\t"))
+    return characters.showable(safe_text(text).replace("\n", "\\n").replace("\t", "\\t"))
 
 
 def block(text: str, *, indent: str = "") -> str:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from kitaru.cli import charts
+from kitaru.cli.characters import can_show
 
 if TYPE_CHECKING:
     from rich.console import Console, OverflowMethod, RenderableType
@@ -43,12 +44,6 @@ def is_terminal(stream: TextIO | None = None) -> bool:
         return stream is not None and stream.isatty()
     except ValueError:  # closed
         return False
-
-
-def showable(text: str) -> str:
-    """Text in the characters that standard output has, others as their codes."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def is_live() -> bool:
@@ -102,7 +97,7 @@ def table(
         padding=(0, _GAP, 0, 0),
         pad_edge=False,
     )
-    cut: OverflowMethod = "ellipsis" if showable("…") == "…" else "crop"
+    cut: OverflowMethod = "ellipsis" if can_show("…") else "crop"
     for (heading, *_), width in zip(columns, shown, strict=False):
         drawing.add_column(heading, no_wrap=True, overflow=cut, width=width)
     shown_bars = [""] * len(rows)
@@ -138,15 +133,6 @@ def painter() -> Callable[[str, str | None], str]:
     from click import style
 
     return lambda text, colour: style(text, fg=colour) if colour else text
-
-
-def can_show(text: str) -> bool:
-    """Whether the encoding of standard output has these characters."""
-    try:
-        text.encode(getattr(sys.stdout, "encoding", None) or "ascii")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def width() -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kitaru.cli import output, style
+from kitaru.cli import characters, output, style
 from kitaru.cli.command import Answer, Command, open_client
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class _Bars:
 
         self._found = found
         self._rows, self._notes = rows(found)
-        self._fill = _FILL if style.can_show("".join(_FILL.values())) else _ASCII
+        self._fill = _FILL if characters.can_show("".join(_FILL.values())) else _ASCII
         self._paint: Callable[[str, str | None], str] = style.painter()
         self._kind = pictures.kind
         self._lengths = [pictures.length(row) for row in self._rows]
@@ -85,7 +85,7 @@ class _Bars:
         from kitaru import pictures
 
         about = pictures.about(self._found)
-        if not style.can_show(about):
+        if not characters.can_show(about):
             about = about.replace(" · ", ", ")
         lines = [output.line(self._found.flow_name), f"  {output.line(about)}"]
         if self._rows:

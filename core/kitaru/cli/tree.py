@@ -14,7 +14,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from kitaru import clock, launch
-from kitaru.cli import output, style, views
+from kitaru.cli import characters, output, style, views
 from kitaru.client.watching import Progress
 from kitaru.models import CallStatus, Execution, PendingWait
 from kitaru.timeline import Call, duration, state
@@ -38,7 +38,7 @@ class View:
 
     def __init__(self, screen: Console) -> None:
         self._screen = screen
-        self._signs = _SIGNS if style.can_show("".join(_SIGNS.values())) else _ASCII_SIGNS
+        self._signs = _SIGNS if characters.can_show("".join(_SIGNS.values())) else _ASCII_SIGNS
         self.execution: Execution | None = None
         self._calls: dict[str, Call] = {}
         self._note: str | None = None
@@ -141,7 +141,7 @@ class View:
 
     def _text(self, *parts: tuple[str, str], wraps: bool = False) -> Text:
         """Parts of one line, each in its style; what does not fit is cut, or goes on below."""
-        cut: OverflowMethod = "ellipsis" if style.can_show("…") else "crop"
+        cut: OverflowMethod = "ellipsis" if characters.can_show("…") else "crop"
         line = Text(no_wrap=not wraps, overflow="fold" if wraps else cut)
         for look, part in parts:
             if part:
