@@ -30,7 +30,7 @@ from kitaru.ledger import Ledger
 from kitaru.models import CallStatus
 from kitaru.pool import Pool
 from kitaru.replay import load_plan
-from kitaru.store import Lease, Store, Transaction, artifacts, executions, journal, transfer
+from kitaru.store import Lease, Store, Transaction, artifacts, executions, history, journal
 from kitaru.store.journal import CallRecord
 from kitaru.store.leases import LeaseRow
 from kitaru.store.logs import LogRecord
@@ -168,7 +168,7 @@ class Calls:
         """The encoded value another execution has under a name."""
         with self.store.snapshot() as conn:
             row = executions.find(conn, exec_id)
-            transfer.refuse_redacted(executions.drive_data(conn, row.id)["spec"], row.exec_id)
+            history.refuse_redacted(executions.drive_data(conn, row.id)["spec"], row.exec_id)
             return artifacts.read_named(conn, row, name)
 
     # --- the end of the flow -----------------------------------------------------------------

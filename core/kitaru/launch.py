@@ -28,12 +28,12 @@ from kitaru.store import (
     Transaction,
     due,
     executions,
+    history,
     journal,
     keys,
     leases,
     logs,
     stacks,
-    transfer,
     waits,
 )
 from kitaru.store.executions import NewExecution, Row
@@ -287,7 +287,7 @@ def _recorded(store: Store, flow: FlowDefinition, exec_id: str) -> tuple[bytes, 
         row = executions.find(conn, exec_id)
         data = executions.drive_data(conn, row.id)
         _refuse_other(flow, data["flow_name"], row.exec_id)
-        transfer.refuse_imported(data["spec"], row.exec_id)
+        history.refuse_imported(data["spec"], row.exec_id)
         recorded = executions.read_inputs(conn, row.id, exec_id=row.exec_id)
     return recorded, data["spec"]
 

@@ -17,7 +17,7 @@ from kitaru.models import (
     PendingWait,
     move,
 )
-from kitaru.store import Store, Transaction, executions, journal, keys, transfer, waits
+from kitaru.store import Store, Transaction, executions, history, journal, keys, waits
 from kitaru.store.executions import Row
 from kitaru.store.keys import Key
 
@@ -251,7 +251,7 @@ class Steering(ABC):
     def _spawn(self, action: str, row: Row, *, key: Key | None = None, **request: Any) -> Execution:
         with self._open().snapshot() as conn:
             spec = executions.drive_data(conn, row.id)["spec"]
-        transfer.refuse_imported(spec, row.exec_id)
+        history.refuse_imported(spec, row.exec_id)
         if spec["target"] is None:
             raise KitaruUsageError(
                 f"Cannot {action} execution {row.exec_id}: its code cannot be found again, because "

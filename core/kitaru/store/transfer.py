@@ -17,7 +17,7 @@ from kitaru import clock, codec, config
 from kitaru.errors import KitaruCorruptionError, KitaruRuntimeError, KitaruStateError
 from kitaru.models import ExecutionStatus
 from kitaru.redaction import is_secret, safe_text, shown_value
-from kitaru.store import artifacts, executions, journal, logs, metadata, values
+from kitaru.store import artifacts, executions, history, journal, logs, metadata, values
 from kitaru.store.values import StoredValue
 
 Rows = list[tuple[str, dict[str, Any]]]
@@ -49,7 +49,6 @@ _ORDER = {"calls": "seq", "waits": "seq", "artifacts": "seq, position", "logs": 
 _JSON = {"tags", "metadata", "failure", "spec", "attempts", "schema"}
 _TEXT = {"status_reason", "inputs_shown", "question", "rejected", "message", "module", "filename"}
 _ID = re.compile(r"kr-[0-9a-z]{1,60}", re.ASCII)
-_MARK = "imported"
 #: What rows that nobody exported come to, besides errors of reading them back.
 _UNSOUND = (
     sqlite3.IntegrityError,
@@ -80,32 +79,6 @@ def fingerprint(found: Iterable[tuple[str, Any]]) -> str:
     return codec.digest(json.dumps([*found], sort_keys=True).encode()).hex()
 
 
-def refuse_redacted(spec: Mapping[str, Any], exec_id: str) -> None:
-    """Go on only with an execution whose values are the recorded ones.
-
-    Raises:
-        KitaruStateError: it was imported with its secrets masked.
-    """
-    if _is_redacted(spec):
-        raise KitaruStateError(
-            f"Execution {exec_id} was imported with secrets masked and large values left out, so "
-            "its values are not those that were recorded. Export it with --raw to load them."
-        )
-
-
-def refuse_imported(spec: Mapping[str, Any], exec_id: str) -> None:
-    """Go on only with an execution of this store's own.
-
-    Raises:
-        KitaruStateError: it was imported.
-    """
-    if spec.get(_MARK):
-        raise KitaruStateError(
-            f"Execution {exec_id} was imported from a file: it is history, and nothing goes on "
-            "from it. Run its flow anew."
-        )
-
-
 def add(conn: sqlite3.Connection, group: Rows, *, redacted: bool) -> str | None:
     """Put an execution into the store as history; its id, or `None` if it is there already.
 
@@ -134,17 +107,13 @@ def add(conn: sqlite3.Connection, group: Rows, *, redacted: bool) -> str | None:
 
 def _refuse_other(conn: sqlite3.Connection, exec_id: str, *, mark: str, redacted: bool) -> None:
     row = executions.find(conn, exec_id)
-    imported = executions.drive_data(conn, row.id)["spec"].get(_MARK)
+    imported = executions.drive_data(conn, row.id)["spec"].get(history.MARK)
     there = imported["digest"] if imported else fingerprint(rows(conn, row.id, raw=not redacted))
     if there != mark:
         raise KitaruStateError(
             f"Cannot import execution {exec_id}: the store has one with this id that is not the "
             "same. Import into a store of its own: set KITARU_HOME to an empty folder."
         )
-
-
-def _is_redacted(spec: Mapping[str, Any]) -> bool:
-    return bool((spec.get(_MARK) or {}).get("redacted"))
 
 
 def _one(conn: sqlite3.Connection, sql: str, key: int) -> dict[str, Any]:
@@ -243,8 +212,8 @@ def _insert(conn: sqlite3.Connection, group: Rows, mark: dict[str, Any]) -> None
 def _ended(head: dict[str, Any], mark: dict[str, Any]) -> dict[str, Any]:
     """The execution's row as history."""
     spec = json.loads(head["spec"])
-    mark["redacted"] = mark["redacted"] or _is_redacted(spec)
-    spec |= {"target": None, "problem": "it was imported from a file", _MARK: mark}
+    mark["redacted"] = mark["redacted"] or history.is_redacted(spec)
+    spec |= {"target": None, "problem": "it was imported from a file", history.MARK: mark}
     head["spec"] = values.dump(spec)
     if not ExecutionStatus(head["status"]).is_finished:
         head["status_reason"] = f"It was {head['status']} when it was exported."
