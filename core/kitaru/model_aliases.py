@@ -7,7 +7,6 @@ reading never makes a store.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -223,11 +222,8 @@ def _empty() -> dict[str, Any]:
 def _alias(kept: Mapping[str, Any], alias: object) -> ModelAlias:
     found = kept["aliases"].get(alias) if isinstance(alias, str) else None
     if found is None:
-        names = [*kept["aliases"]]
-        near = difflib.get_close_matches(str(alias), names) or sorted(names)[:5]
-        told = f"The nearest: {', '.join(near)}." if near else "There are none yet."
         raise KitaruNotFoundError(
-            f"No model alias {alias!r:.80}. {told} "
+            f"No model alias {alias!r:.80}. {naming.nearest(alias, kept['aliases'])} "
             "Make it with `kitaru model register ALIAS --model PROVIDER/NAME`."
         )
     return ModelAlias(str(alias), found["model"], found["secret"], kept["default"] == alias)

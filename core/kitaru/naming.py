@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from kitaru import config
@@ -49,3 +50,10 @@ def refuse_generators(fn: Callable[..., Any], *, what: str) -> None:
             f"@{what} {fn.__qualname__}: a generator cannot be recorded; collect it in a list "
             "inside a plain function or an `async def`."
         )
+
+
+def nearest(name: object, names: Iterable[str]) -> str:
+    """A sentence for those who named what is not there: what is named nearly so, or some names."""
+    known = sorted(names)
+    near = difflib.get_close_matches(str(name), known) or known[:5]
+    return f"The nearest: {', '.join(near)}." if near else "There are none yet."

@@ -8,7 +8,6 @@ shown, `masks` hides them.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NoReturn
 
-from kitaru import config, masks, vault
+from kitaru import config, masks, naming, vault
 from kitaru.errors import KitaruNotFoundError, KitaruStateError, KitaruUsageError
 from kitaru.models import Model
 from kitaru.redaction import is_storable
@@ -223,9 +222,7 @@ def _summary(kept: Vault, name: str) -> SecretSummary:
 
 
 def _missing(name: object, kept: Vault | None) -> KitaruNotFoundError:
-    names = [] if kept is None else [*kept.groups]
-    near = difflib.get_close_matches(str(name), names) or names[:5]
-    told = f"The nearest: {', '.join(near)}." if near else "There are none yet."
+    told = naming.nearest(name, [] if kept is None else kept.groups)
     return KitaruNotFoundError(
         f"No secret {name!r:.80}. {told} Make it with `kitaru secrets set NAME --KEY`."
     )

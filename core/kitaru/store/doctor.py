@@ -6,6 +6,7 @@ the write lock, and touch only what no execution can need: nothing of one that g
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -92,12 +93,8 @@ _VALUES = (
 
 def newer_schema(path: Path) -> int | None:
     """The schema of a file that this program is too old for; `None` for any other file."""
-    with translated(path):
-        conn = connect_read_only(path)
-        try:
-            version = int(conn.execute("PRAGMA user_version").fetchone()[0])
-        finally:
-            conn.close()
+    with translated(path), contextlib.closing(connect_read_only(path)) as conn:
+        version = int(conn.execute("PRAGMA user_version").fetchone()[0])
     return version if version > schema.SCHEMA_VERSION else None
 
 

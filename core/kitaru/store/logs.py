@@ -70,9 +70,9 @@ LOG_STORE = "log_store"
 def add(conn: sqlite3.Connection, execution: int, records: Iterable[LogRecord]) -> None:
     """Append lines; their ids grow, also where the newest lines were copied and then deleted."""
     conn.executemany(
-        "INSERT INTO logs (id, execution, call_id, attempt, at, level, source, message, module, "
+        "INSERT INTO logs (id, execution, call_id, attempt, at, level, source, message, module, "  # noqa: S608
         "filename, lineno) VALUES (1 + max(ifnull((SELECT max(id) FROM logs), 0), ifnull("
-        "(SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'log_store_sent'), 0)), "
+        f"(SELECT CAST(value AS INTEGER) FROM settings WHERE name = '{COPIED}'), 0)), "
         "?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (

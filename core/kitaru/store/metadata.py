@@ -98,10 +98,7 @@ def _rows(conn: sqlite3.Connection) -> Iterator[tuple[str, str, int, Scalar]]:
 def _items(text: str) -> Iterator[tuple[str, Any]]:
     try:
         found = json.loads(text)
-    except (
-        ValueError,
-        TypeError,
-    ):  # damaged: told by whoever reads the execution, and no cause to stop here
+    except (ValueError, TypeError):  # damaged: whoever reads the execution tells it
         return
     for key, value in found.items() if isinstance(found, dict) else ():
         if is_storable(key):
