@@ -23,19 +23,22 @@ from typing import Any
 import kitaru
 from kitaru import KitaruClient, checkpoint, config, flow
 
-HOME = Path(os.environ["KITARU_HOME"])
+
+def home() -> Path:
+    """The store's home now: a test that imports this file has one of its own."""
+    return Path(os.environ["KITARU_HOME"])
 
 
 def arrive(name: str) -> None:
     """Leave a mark that this place is reached, and by which process."""
-    mark = HOME / f"at-{name}.{threading.get_ident()}"
+    mark = home() / f"at-{name}.{threading.get_ident()}"
     mark.write_text(str(os.getpid()))
-    mark.rename(HOME / f"at-{name}")  # whole from the first moment
+    mark.rename(home() / f"at-{name}")  # whole from the first moment
 
 
 def is_open() -> bool:
     """Whether what is held may go on."""
-    return (HOME / "open").exists()
+    return (home() / "open").exists()
 
 
 def hold(name: str) -> str:
@@ -204,7 +207,7 @@ def go_on(handles: Handles) -> None:
             work(handles)
         except KeyboardInterrupt:
             print(*(handle.status for handle in handles), flush=True)
-    (HOME / "open").touch()
+    (home() / "open").touch()
     while handles[1].status == "running":
         time.sleep(0.002)
 
@@ -212,7 +215,7 @@ def go_on(handles: Handles) -> None:
 def use_own_handler(handles: Handles) -> None:
     def note(number: int, frame: object) -> None:
         os.write(1, b"own handler\n")  # the signal may come in the middle of a print
-        (HOME / "open").touch()
+        (home() / "open").touch()
 
     signal.signal(signal.SIGTERM, note)
     print("set", flush=True)
@@ -250,7 +253,7 @@ def fork(handles: Handles) -> None:
         print("child", quick_flow(), flush=True)
         sys.exit(0)
     print(*codes, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-    (HOME / "open").touch()
+    (home() / "open").touch()
 
 
 def quick_flow() -> int:
@@ -295,7 +298,7 @@ def main() -> None:
         atexit.register(show_first, handles)
     handles += [each.run() for each in flows]
     for each, handle in zip(flows, handles, strict=True):
-        mark = HOME / f"at-{each.name}"
+        mark = home() / f"at-{each.name}"
         while not (handle.status == "waiting" if each is asks else mark.exists()):
             time.sleep(0.002)
     print(*(handle.exec_id for handle in handles), flush=True)
