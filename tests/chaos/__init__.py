@@ -1,5 +1,4 @@
-"""Crash tests: processes are killed, stopped, raced and called oddly, and what is left is compared.
+"""Attacks on what docs/guarantees.md promises: crashes, faults, races, damage and odd input.
 
-`python -m tests.chaos` does it at length; `tests/runtime` and `tests/mcp` run a little of each in
-the suite.
+`python3 dev chaos` runs them at length; the suite runs a little of each beside the tests.
 """

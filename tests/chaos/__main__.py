@@ -1,72 +1,128 @@
-"""Run the crash tests at length, and odd calls to the MCP server: `python -m tests.chaos --help`.
+"""Try to break what is promised in docs/guarantees.md: `python3 dev chaos --help`.
 
-With the defaults it takes a few minutes on two cores. A failure leaves its store behind and says
-where; the seed repeats the choices, though not the moments of the system's scheduler.
+Each trial gets a process and a home of its own; two run side by side, but for those whose figures
+are times. A failure leaves its home behind and says how to repeat it: the seed repeats the
+choices, though not the moments of the system's scheduler.
 """
 
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
+import json
 import random
 import secrets
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chaos import calls, kills, races, rot, writers, zombies
+from tests.chaos.trial import Scope, Skipped, Trial
+from tests.support import ROOT
 
-Trial = Callable[[Path, random.Random], str]
-
-
-def trials(options: argparse.Namespace) -> Iterator[tuple[str, Trial]]:
-    """Each trial by its name; it gets a home of its own."""
-    share = -(-options.kills // len(kills.SCENARIOS))
-    for scenario in kills.SCENARIOS:
-        name = "kill " + " ".join([scenario.flow, *map(str, scenario.inputs.values())])
-        yield name, _kill(scenario, share)
-    rounds = options.rounds
-    yield "race", lambda home, rng: races.run(home, rounds=rounds)
-    yield "zombie", lambda home, rng: zombies.run(home, rounds=rounds, rng=rng)
-    yield "rot", lambda home, rng: rot.run(home, rounds=5 * rounds, rng=rng)
-    yield "calls", lambda home, rng: calls.run(home, calls=options.calls, rng=rng)
-    yield "writers", lambda home, rng: writers.run(home, executions=2 * rounds)
+MODULES = (kills, races, zombies, rot, writers, calls)
+TRIALS: dict[str, Trial] = {trial.name: trial for module in MODULES for trial in module.TRIALS}
+SIDE_BY_SIDE = 2
+#: A trial that has not ended by then hangs; at ten times the length it has ten times as long.
+DEADLINE_SECONDS = 900.0
+NIGHTLY = 10.0
+PASSED, SKIPPED, FAILED = "passed", "skipped", "FAILED"
 
 
-def _kill(scenario: kills.Scenario, count: int) -> Trial:
-    return lambda home, rng: str(kills.KillLoop(home, scenario, rng=rng).run(kills=count))
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial went."""
+
+    name: str
+    verdict: str
+    text: str
+    seconds: float
+
+
+def inside(name: str, home: Path, seed: int, factor: float) -> int:
+    """Run one trial in this process; its last line is its outcome."""
+    scope = Scope(home, random.Random(f"{seed} {name}"), factor)
+    try:
+        verdict, text = PASSED, TRIALS[name].run(scope)
+    except Skipped as exc:
+        verdict, text = SKIPPED, str(exc)
+    except Exception:  # a trial may find anything; the others still run
+        traceback.print_exc()
+        verdict, text = FAILED, ""
+    print("\n" + json.dumps([verdict, text]), flush=True)
+    return int(verdict == FAILED)
+
+
+def tried(trial: Trial, seed: int, factor: float) -> Outcome:
+    """Run one trial in a process of its own, and tell how it went."""
+    home = Path(tempfile.mkdtemp(prefix=f"kitaru-chaos-{trial.name}-"))
+    options = [trial.name, "--home", str(home), "--seed", str(seed), "--factor", str(factor)]
+    began = time.monotonic()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.chaos", "--inside", *options],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=DEADLINE_SECONDS * max(1.0, factor),
+        )
+        printed, _, last = done.stdout.rstrip().rpartition("\n")
+        verdict, text = json.loads(last) if last.startswith("[") else (FAILED, done.stdout)
+    except subprocess.TimeoutExpired as exc:
+        printed, verdict, text = str(exc.stdout), FAILED, "it did not end"
+    if verdict == FAILED:
+        again = f"python3 dev chaos {trial.name} --seed {seed} --factor {factor:g}"
+        text = f"{text}\n{printed}\nIts home is {home}; again: {again}"
+    else:
+        shutil.rmtree(home)
+    outcome = Outcome(trial.name, verdict, text, time.monotonic() - began)
+    print(f"{trial.name:12} {verdict:8}{outcome.seconds:6.1f} s  {text}", flush=True)
+    return outcome
+
+
+def run(chosen: Sequence[Trial], seed: int, factor: float) -> list[Outcome]:
+    """Run trials: side by side what may, and by itself what measures time."""
+    apart = [tried(trial, seed, factor) for trial in chosen if trial.alone]
+    with concurrent.futures.ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        others = [trial for trial in chosen if not trial.alone]
+        return apart + list(pool.map(lambda trial: tried(trial, seed, factor), others))
 
 
 def main() -> int:
-    """Run every trial; the exit code is 1 if one of them failed."""
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
-    parser.add_argument("--kills", type=int, default=240, help="how many processes to kill")
-    parser.add_argument("--rounds", type=int, default=100, help="races, and stopped drivers")
-    parser.add_argument("--calls", type=int, default=20_000, help="odd calls to the MCP server")
-    parser.add_argument("--only", default="", help="only trials whose name starts like this")
+    """Run the trials; the exit code is 1 if one of them failed."""
+    parser = argparse.ArgumentParser(
+        prog="python3 dev chaos", description=__doc__, epilog="trials: " + ", ".join(TRIALS)
+    )
+    parser.add_argument("trials", nargs="*", metavar="TRIAL", help="only these; all by default")
+    parser.add_argument("--nightly", action="store_true", help="ten times as long")
+    parser.add_argument(
+        "--factor", type=float, help="how many times the usual length; 0.1 is a try"
+    )
+    parser.add_argument("--seed", type=int, help="repeat the choices of an earlier run")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--home", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    print(f"seed {options.seed}", flush=True)
-    failed = []
-    for name, trial in trials(options):
-        if not name.startswith(options.only):
-            continue
-        home = Path(tempfile.mkdtemp(prefix="kitaru-chaos-"))
-        began = time.monotonic()
-        try:
-            outcome = trial(home, random.Random(f"{options.seed} {name}"))
-        except Exception:  # a trial may find anything; the others still run
-            traceback.print_exc()
-            failed.append(name)
-            outcome = f"FAILED; its store is {home}"
-        else:
-            shutil.rmtree(home)
-        print(f"{name:16} {time.monotonic() - began:6.1f} s  {outcome}", flush=True)
-    print("FAILED: " + ", ".join(failed) if failed else "every trial passed")
-    return 1 if failed else 0
+    if unknown := set(options.trials) - set(TRIALS):
+        parser.error(f"no trial {', '.join(sorted(unknown))}; there are: {', '.join(TRIALS)}")
+    seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
+    factor = options.factor or (NIGHTLY if options.nightly else 1.0)
+    if options.inside:
+        return inside(options.trials[0], options.home, seed, factor)
+    print(f"seed {seed}", flush=True)
+    began = time.monotonic()
+    outcomes = run([TRIALS[name] for name in options.trials or TRIALS], seed, factor)
+    counted = {v: sum(o.verdict == v for o in outcomes) for v in (PASSED, SKIPPED, FAILED)}
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counted.items() if count)
+    print(f"{told}, in {time.monotonic() - began:.0f} s; seed {seed}")
+    return int(counted[FAILED] > 0)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from kitaru.errors import KitaruStateError
+from tests.chaos.trial import Trial
 from tests.mcp.judging import judge, judge_error, parse
 from tests.mcp.odd import Odd
 from tests.mcp.serving import Place
@@ -338,3 +339,10 @@ def run(home: Path, *, calls: int, rng: random.Random, seconds: float = 1.0) -> 
         f"{calls} calls, {barrage.errors} refused, slowest {1000 * barrage.slowest:.0f} ms, "
         f"memory {early:.1f} -> {late:.1f} MB"
     )
+
+
+TRIALS = (
+    Trial(
+        name="calls", run=lambda scope: run(scope.home, calls=scope.times(20_000), rng=scope.rng)
+    ),
+)

@@ -18,6 +18,7 @@ from typing import Any
 from kitaru import KitaruClient
 from kitaru.models import Execution
 from tests import support
+from tests.chaos.trial import Scope, Trial
 
 EARLY_SECONDS = 0.3
 LATE_SECONDS = 0.003
@@ -27,16 +28,17 @@ LATE_SECONDS = 0.003
 class Scenario:
     """A flow of `tests.flows` to kill, and how many of its checkpoints run at the same time."""
 
+    name: str
     flow: str
     inputs: dict[str, Any] = field(default_factory=dict)
     in_flight: int = 1
 
 
 SCENARIOS = (
-    Scenario("chain", {"length": 50}),
-    Scenario("fan", {"rounds": 6, "width": 8}, in_flight=8),
-    Scenario("asks", {"length": 10, "timeout": 0.0}),
-    Scenario("asks", {"length": 10, "timeout": 60.0}),
+    Scenario("chain", "chain", {"length": 50}),
+    Scenario("fan", "fan", {"rounds": 6, "width": 8}, in_flight=8),
+    Scenario("asks", "asks", {"length": 10, "timeout": 0.0}),
+    Scenario("polls", "asks", {"length": 10, "timeout": 60.0}),
 )
 
 
@@ -209,3 +211,14 @@ class KillLoop:
                 )
             ),
         }
+
+
+def _trial(scenario: Scenario, kills: int) -> Trial:
+    def run(scope: Scope) -> str:
+        return str(KillLoop(scope.home, scenario, rng=scope.rng).run(kills=scope.times(kills)))
+
+    return Trial(name=f"kill-{scenario.name}", run=run)
+
+
+#: Five hundred and more, a share for each scenario.
+TRIALS = tuple(_trial(scenario, 126) for scenario in SCENARIOS)

@@ -15,6 +15,7 @@ from unittest import mock
 
 from kitaru import Execution, KitaruClient, KitaruError, KitaruStateError
 from tests import support
+from tests.chaos.trial import Trial
 
 
 def stalled_executions(home: Path, count: int) -> list[str]:
@@ -79,3 +80,6 @@ def run(home: Path, *, rounds: int) -> str:
     for exec_id in stalled_executions(home, rounds):
         check_race(home, exec_id)
     return f"{rounds} rounds"
+
+
+TRIALS = (Trial(name="races", run=lambda scope: run(scope.home, rounds=scope.times(100))),)

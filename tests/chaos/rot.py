@@ -13,6 +13,7 @@ from typing import Any
 
 from kitaru import KitaruClient, KitaruError
 from tests import support
+from tests.chaos.trial import Trial
 
 DAMAGE_BYTES = 32
 FLOWS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -97,3 +98,8 @@ def _read(home: Path, id_: str) -> Any:
     client.executions.logs(id_)
     client.executions.list()
     return execution.inputs, execution.result
+
+
+TRIALS = (
+    Trial(name="rot", run=lambda scope: run(scope.home, rounds=scope.times(1000), rng=scope.rng)),
+)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from tests import support
+from tests.chaos.trial import Trial
 
 PROCESSES = 4
 
@@ -26,3 +27,6 @@ def run(home: Path, *, executions: int, length: int = 5) -> str:
     assert calls == [((PROCESSES * executions + 1) * length,)]
     assert support.query(home, "PRAGMA integrity_check") == [("ok",)]
     return f"{PROCESSES} processes, {executions} executions each"
+
+
+TRIALS = (Trial(name="writers", run=lambda scope: run(scope.home, executions=scope.times(200))),)

@@ -18,6 +18,7 @@ from typing import Any
 
 from kitaru import KitaruClient
 from tests import support
+from tests.chaos.trial import Trial
 
 #: What is stopped somewhere on its way.
 FLOWS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -125,3 +126,10 @@ def _stop(home: Path, pid: int) -> bool:
             os.kill(pid, signal.SIGCONT)
     except ProcessLookupError:
         return False
+
+
+TRIALS = (
+    Trial(
+        name="zombies", run=lambda scope: run(scope.home, rounds=scope.times(200), rng=scope.rng)
+    ),
+)
