@@ -68,10 +68,17 @@ class Witness:
     def got(self, name: str, value: T) -> T:
         """The value of the next call with this name."""
         self._made[name] += 1
-        call = name if self._made[name] == 1 else f"{name}#{self._made[name]}"
+        self._note(name if self._made[name] == 1 else f"{name}#{self._made[name]}", value)
+        return value
+
+    def given(self, value: list[str]) -> list[str]:
+        """The value of a call that is told by the value itself, first of all."""
+        self._note(value[0], value)
+        return value
+
+    def _note(self, call: str, value: object) -> None:
         outcome = {"value": value, "epoch": self._epoch}
         self._history.note("got", f"{self._exec_id}/{call}", outcome)
-        return value
 
 
 def pass_gate(name: str) -> None:
