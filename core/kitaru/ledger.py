@@ -181,10 +181,18 @@ class Ledger:
                 executions.stop_children(conn, self.exec_id)
         return action
 
-    def release(self) -> None:
-        """Stop driving without a change of status: the execution can be resumed."""
+    def release(self) -> bool:
+        """Stop driving without a change of status; a requested cancel is carried out instead.
+
+        Returns:
+            Whether the execution was left, and can be resumed.
+        """
         with self.commit() as conn:
-            leases.release(conn, self.lease.execution)
+            if not self.cancelled:
+                leases.release(conn, self.lease.execution)
+                return True
+        self.finish("cancel", reason="Cancelled.")
+        return False
 
     def renew(self, conn: Transaction) -> None:
         """Push the lease's expiry out, inside a commit."""

@@ -113,6 +113,8 @@ class Pending(ABC, Generic[R]):
         waits.let_go(conn, self._execution, [each.seq for each in self._drive.pending.copy()])
         if due.is_due(conn, self._execution) or not self._may_let_go():
             return  # what it waits for has just come, or another call's outcome
+        if self._ledger.cancelled:
+            return  # so has a cancellation, which is this drive's to carry out
         now = executions.at(conn, self._execution)
         if now.status is ExecutionStatus.RUNNING:
             executions.advance(conn, now, "wait", reason=self._why())

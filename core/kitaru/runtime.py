@@ -25,7 +25,7 @@ from kitaru.errors import (
 from kitaru.heart import Tick, heart
 from kitaru.ledger import flush_due
 from kitaru.retry import FINAL, RetryPolicy
-from kitaru.store import Lease, Store, Transaction, journal, leases
+from kitaru.store import Lease, Store, Transaction, executions, journal, leases
 from kitaru.store.leases import LeaseRow
 
 #: Reasons to end a drive that make the execution fail, and whose fault that is.
@@ -156,11 +156,14 @@ class Driver:
         self._course.stop()
 
     def let_go(self, conn: Transaction) -> None:
-        """Leave the execution resumable at once, whatever it does; nothing more is written."""
+        """Leave the execution resumable at once, or cancelled; nothing more is written."""
         now = leases.row(conn, self.execution)
         if now is not None and now["runner"] is not None and now["epoch"] == self._epoch:
             leases.revoke(conn, self.execution)
-            self._was_let_go = True
+            self._was_let_go = not now["cancel_requested"]
+            if now["cancel_requested"]:  # nobody would know of it any more
+                row = executions.at(conn, self.execution)
+                executions.stop(conn, row, reason="Cancelled.")
 
     @property
     def is_stopped(self) -> bool:
@@ -221,7 +224,8 @@ class Driver:
             return self._lost(unwind.error)
         if unwind.why != "suspended":  # stopped or broken: others need not wait for the lease
             with contextlib.suppress(KitaruError):
-                self.ledger.release()
+                if not self.ledger.release():
+                    return Ending("cancel")
         return Ending(unwind.why, unwind.error)
 
     def _fail(self, exc: BaseException, origin: FailureOrigin | None = None) -> Ending:
