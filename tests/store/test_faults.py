@@ -280,6 +280,14 @@ def test_a_log_that_cannot_be_read_is_not_passed_over(home: Path, open_folder: P
     assert line.startswith("KitaruBackendError")
 
 
+def test_a_lock_file_that_cannot_be_opened_is_named(home: Path) -> None:
+    (home / "kitaru.db.lock").mkdir()
+    with pytest.raises(
+        KitaruBackendError, match=r"kitaru\.db\.lock cannot be used.*Check the disk"
+    ):
+        flows.chain.run(length=1)
+
+
 @pytest.mark.skipif(not IS_ROOT, reason="only root can make a folder of another user")
 def test_a_folder_that_cannot_be_read_is_refused_by_name(home: Path, open_folder: Path) -> None:
     shutil.copytree(home, open_folder / "home")
