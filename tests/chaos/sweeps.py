@@ -45,17 +45,17 @@ class Fault:
 
 KILLS = (
     Fault("killed before a call", Plan(action=KILL)),
-    Fault("in the midst of a write", Plan(action=KILL_MIDWAY, kinds=WRITE), every=3),
+    Fault("in the midst of a write", Plan(action=KILL_MIDWAY, kinds=WRITE), every=6),
 )
 ERRORS = tuple(
     Fault(f"{name}, {'from then on' if lasts else 'once'}", replace(plan, lasts=lasts), every)
     for name, plan, every in (
-        ("a write fails", Plan(action=FAIL, kinds=WRITE), 12),
+        ("a write fails", Plan(action=FAIL, kinds=WRITE), 16),
         ("a push to the disk fails", Plan(action=FAIL, kinds=SYNC), 1),
         ("a file cannot be made, cut or removed", Plan(action=FAIL, kinds=SIZE | NAME), 1),
         ("the lock fails", Plan(action=FAIL, kinds=LOCK), 4),
-        ("no room", Plan(action=FAIL, kinds=WRITE, error=errno.ENOSPC), 12),
-        ("half a write, then no room", Plan(action=SHORTEN, kinds=WRITE, error=errno.ENOSPC), 12),
+        ("no room", Plan(action=FAIL, kinds=WRITE, error=errno.ENOSPC), 16),
+        ("half a write, then no room", Plan(action=SHORTEN, kinds=WRITE, error=errno.ENOSPC), 16),
     )
     for lasts in (False, True)
 )

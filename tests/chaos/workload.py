@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 #: Longer than what is kept in its row.
 LARGE = 33 * 1024
-LOG_PAGES = 40
+LOG_PAGES = 80
 
 
 class Fact(NamedTuple):
@@ -128,9 +128,9 @@ def mended(topic: str = "cats") -> str:
 
 
 @flow
-def deleted() -> str:
+def deleted() -> int:
     """What is deleted once it has completed."""
-    return _recorded("fill", fill(LARGE))
+    return len(_recorded("fill", fill(LARGE)))
 
 
 @flow
