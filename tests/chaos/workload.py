@@ -72,7 +72,7 @@ def _state(what: str, exec_id: str, call: str = "", value: Any = None) -> None:
     _facts().add(Fact(what, exec_id, call, digest(value)))
 
 
-def _recorded(call: str, value: T) -> T:
+def recorded(call: str, value: T) -> T:
     """A checkpoint has returned this to its flow."""
     exec_id = kitaru.current_execution_id()
     assert exec_id is not None
@@ -114,29 +114,29 @@ def breaks(topic: str) -> str:
 @flow
 def answered(topic: str = "dogs") -> str:
     """A small value, a large one, a question, a value that needs the answer."""
-    text = _recorded("note", note(topic))["text"]
-    _recorded("fill", fill(LARGE))
+    text = recorded("note", note(topic))["text"]
+    recorded("fill", fill(LARGE))
     answer = kitaru.wait(name="approve", question="So?", schema=str, timeout=0.0)
-    return _recorded("note#2", note(f"{text}, {answer}"))["text"]
+    return recorded("note#2", note(f"{text}, {answer}"))["text"]
 
 
 @flow
 def mended(topic: str = "cats") -> str:
     """A checkpoint that is recorded, and one that fails at first."""
-    _recorded("note", note(topic))
-    return _recorded("breaks", breaks(topic))
+    recorded("note", note(topic))
+    return recorded("breaks", breaks(topic))
 
 
 @flow
 def deleted() -> int:
     """What is deleted once it has completed."""
-    return len(_recorded("fill", fill(LARGE)))
+    return len(recorded("fill", fill(LARGE)))
 
 
 @flow
 def pruned() -> str:
     """What is cancelled while it waits, and pruned."""
-    _recorded("note", note("mice"))
+    recorded("note", note("mice"))
     return kitaru.wait(name="never", question="So?", schema=str, timeout=0.0)
 
 
