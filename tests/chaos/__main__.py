@@ -22,11 +22,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos import calls, kills, page, races, rot, suite, writers, zombies
+from tests.chaos import (
+    calls,
+    full_disk,
+    kills,
+    page,
+    power,
+    races,
+    rot,
+    suite,
+    sweeps,
+    upgrades,
+    writers,
+    zombies,
+)
 from tests.chaos.trial import Scope, Skipped, Trial
 from tests.support import ROOT
 
-MODULES = (kills, races, zombies, rot, writers, calls, suite)
+MODULES = (kills, races, zombies, rot, writers, calls, suite, sweeps, power, upgrades, full_disk)
 TRIALS: dict[str, Trial] = {trial.name: trial for module in MODULES for trial in module.TRIALS}
 SIDE_BY_SIDE = 2
 #: A trial that has not ended by then hangs; at ten times the length it has ten times as long.
