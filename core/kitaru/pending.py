@@ -111,6 +111,8 @@ class Pending(ABC, Generic[R]):
 
     def _let_go(self, conn: Transaction) -> None:
         waits.let_go(conn, self._execution, [each.seq for each in self._drive.pending.copy()])
+        if self._ledger.cancelled:
+            return  # letting go would forget that somebody has cancelled it just now
         if due.is_due(conn, self._execution) or not self._may_let_go():
             return  # what it waits for has just come, or another call's outcome
         now = executions.at(conn, self._execution)

@@ -26,6 +26,7 @@ from tests.chaos import (
     calls,
     full_disk,
     kills,
+    model,
     page,
     power,
     races,
@@ -39,7 +40,20 @@ from tests.chaos import (
 from tests.chaos.trial import Scope, Skipped, Trial
 from tests.support import ROOT
 
-MODULES = (kills, races, zombies, rot, writers, calls, suite, sweeps, power, upgrades, full_disk)
+MODULES = (
+    kills,
+    races,
+    zombies,
+    rot,
+    writers,
+    calls,
+    suite,
+    sweeps,
+    power,
+    upgrades,
+    full_disk,
+    model,
+)
 TRIALS: dict[str, Trial] = {trial.name: trial for module in MODULES for trial in module.TRIALS}
 SIDE_BY_SIDE = 2
 #: A trial that has not ended by then hangs; at ten times the length it has ten times as long.
