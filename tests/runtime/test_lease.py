@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 import kitaru
 from kitaru import KitaruClient, KitaruStateError, config
 from tests import support
-from tests.chaos import races, writers, zombies
+from tests.chaos import claims, races, writers, zombies
 
 
 def at_the_gate(home: Path) -> str:
@@ -29,6 +30,10 @@ def at_the_gate(home: Path) -> str:
 
 def test_of_two_resumes_at_the_same_moment_one_drives(home: Path) -> None:
     assert races.run(home, rounds=5) == "5 rounds"
+
+
+def test_many_processes_take_up_each_execution_once(home: Path) -> None:
+    assert claims.run(home, executions=30, rng=random.Random(1), processes=3)
 
 
 def test_a_live_execution_is_not_taken_over(home: Path) -> None:
