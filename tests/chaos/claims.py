@@ -14,12 +14,12 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 from kitaru import KitaruStateError, config, launch, targets
 from kitaru.store import Store, due, leases, open_store
 from tests import support
+from tests.chaos import figures
 from tests.chaos.trial import Scope, Trial
 
 PROCESSES = 8
@@ -98,24 +98,12 @@ def run(home: Path, *, executions: int, rng: random.Random, processes: int = PRO
     check(home, executions)
     shares = [len(each["won"]) for each in told]
     assert sum(shares) == executions
-    waits = sorted(wait for each in told for wait in (*each["won"], *each["lost"]))
+    waits = [wait for each in told for wait in (*each["won"], *each["lost"])]
     return (
         f"{processes} processes, {executions} executions, 0 driven twice, 0 missing, "
-        f"{len(waits) - executions} refused; claim {shown(waits)}; "
-        f"shares {_percent(min(shares), shares)} to {_percent(max(shares), shares)} of the mean; "
-        f"{executions / seconds:.0f}/s"
+        f"{len(waits) - executions} refused; claim {figures.times(waits)}, "
+        f"{figures.shares(shares)}, {executions / seconds:.0f}/s"
     )
-
-
-def shown(seconds: Sequence[float]) -> str:
-    """The usual figures of sorted times."""
-    figures = {"p50": seconds[len(seconds) // 2], "p99": seconds[int(len(seconds) * 0.99)]}
-    told = ", ".join(f"{name} {1000 * figure:.1f}" for name, figure in figures.items())
-    return f"{told}, max {1000 * seconds[-1]:.0f} ms"
-
-
-def _percent(share: int, shares: Sequence[int]) -> str:
-    return f"{100 * share * len(shares) / sum(shares):.0f} %"
 
 
 def main() -> None:
