@@ -21,7 +21,7 @@ from pathlib import Path
 from kitaru import config, launch, targets
 from kitaru.errors import KitaruError
 from kitaru.models import CallStatus
-from kitaru.store import Lease, Transaction, journal, leases, open_store
+from kitaru.store import Lease, Store, Transaction, journal, leases, open_store
 from kitaru.store.journal import CallRecord
 from tests import support
 from tests.chaos import figures
@@ -30,6 +30,8 @@ from tests.chaos.trial import Scope, Trial
 FLOWS = 4
 PROCESSES = 8
 BUSY_SECONDS = 30.0
+#: So many, and a process gives up: a damaged file refuses everything.
+MOST_ERRORS = 100
 RESULT = b'"' + b"r" * 200 + b'"'
 
 #: What begins and commits one transaction.
@@ -68,17 +70,19 @@ def press(home: Path, how: str, *, seconds: float) -> str:
     return f"{len(waits)} commits, {len(errors)} errors, {figures.times(waits)}, {evenly}"
 
 
-def record_calls(write: Write, lease: Lease, *, seconds: float) -> tuple[list[float], list[str]]:
+def record_calls(
+    write: Write, lease: Lease, *, seconds: float, result: bytes = RESULT
+) -> tuple[list[float], list[str]]:
     """Record one call after the other; how long each took, and what was refused."""
     waits: list[float] = []
     errors: list[str] = []
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    while time.monotonic() < until and len(errors) < MOST_ERRORS:
         began = time.perf_counter()
         try:
             with write() as conn:
                 leases.fence(conn, lease)
-                journal.put(conn, lease.execution, _call(len(waits) + 1), result=RESULT)
+                journal.put(conn, lease.execution, _call(len(waits) + 1), result=result)
         except (sqlite3.Error, KitaruError) as exc:
             errors.append(f"{type(exc).__name__}: {exc}")
         else:
@@ -99,10 +103,10 @@ def _call(number: int) -> CallRecord:
     )
 
 
-def plain(path: Path) -> Write:
+def plain(path: Path, *, synchronous: str = "FULL") -> Write:
     """Transactions as SQLite alone makes them wait for each other."""
     conn = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-    conn.execute("PRAGMA synchronous=FULL")
+    conn.execute(f"PRAGMA synchronous={synchronous}")
 
     @contextlib.contextmanager
     def write() -> Iterator[Transaction]:
@@ -117,12 +121,17 @@ def plain(path: Path) -> Write:
     return write
 
 
+def start(store: Store) -> Lease:
+    """An execution to record calls in."""
+    flow = targets.load("tests.flows:chain", root=str(support.ROOT)).definition
+    return launch.start(store, flow, {})
+
+
 def main() -> None:
     """Be one of the processes."""
     how, seconds = sys.argv[1:]
-    flow = targets.load("tests.flows:chain", root=str(support.ROOT)).definition
     store = open_store(config.find_home())
-    lease = launch.start(store, flow, {})
+    lease = start(store)
     write = store.write if how == "store" else plain(store.path)
     waits, errors = record_calls(write, lease, seconds=float(seconds))
     print(json.dumps({"waits": waits, "errors": errors}), flush=True)
