@@ -19,7 +19,8 @@ from pathlib import Path
 from kitaru import KitaruStateError, config, launch, targets
 from kitaru.store import Store, due, leases, open_store
 from tests import support
-from tests.chaos import figures
+from tests.chaos import figures, history
+from tests.chaos.history import History
 from tests.chaos.trial import Scope, Trial
 
 PROCESSES = 8
@@ -83,6 +84,7 @@ def check(home: Path, count: int) -> None:
 def run(home: Path, *, executions: int, rng: random.Random, processes: int = PROCESSES) -> str:
     """Let several processes take up so many executions."""
     make_stalled(home, executions)
+    History(home).begin()
     seeds = [str(rng.random()) for _ in range(processes)]
     claiming = [support.spawn(home, "-m", "tests.chaos.claims", seed) for seed in seeds]
     for process in claiming:
@@ -96,12 +98,13 @@ def run(home: Path, *, executions: int, rng: random.Random, processes: int = PRO
     told = [json.loads(support.finish(process)) for process in claiming]
     seconds = time.monotonic() - began
     check(home, executions)
+    noted = history.check(home)
     shares = [len(each["won"]) for each in told]
     assert sum(shares) == executions
     waits = [wait for each in told for wait in (*each["won"], *each["lost"])]
     return (
         f"{processes} processes, {executions} executions, 0 driven twice, 0 missing, "
-        f"{len(waits) - executions} refused; claim {figures.times(waits)}, "
+        f"{noted}, {len(waits) - executions} refused; claim {figures.times(waits)}, "
         f"{figures.shares(shares)}, {executions / seconds:.0f}/s"
     )
 

@@ -26,34 +26,52 @@ from tests.chaos import writers
 from tests.chaos.trial import Scope, Trial
 
 WRITERS = 2
-RUNS, SECONDS = 2, 15.0
-CONTROLS, CONTROL_SECONDS = 2, 5.0
+RUNS, SECONDS = 2, 12.0
+CONTROLS, CONTROL_SECONDS = 4, 4.0
+#: Without a step of Python between them, in the control.
+FOLDS = 100
 #: Pages of their own for most calls: a lost page that many calls share is soon written again.
 RESULT = b'"' + b"r" * 3000 + b'"'
 
 
-def race(home: Path, kind: str, *, side: int, seconds: float) -> int:
+def race(home: Path, kind: str, *, counts: tuple[int, int], seconds: float) -> int:
     """Let writers and others run side by side; how many commits were acknowledged."""
-    home.mkdir(mode=0o700)
-    open_store(config.Home(home, "test")).close()
-    roles = [f"{kind}-writes"] * WRITERS + [f"{kind}-folds"] * side
+    roles = [f"{kind}-writes"] * counts[0] + [f"{kind}-folds"] * counts[1]
     started = [
         support.spawn(home, "-m", "tests.chaos.wal_reset", role, str(seconds)) for role in roles
     ]
     told = [json.loads(support.finish(process)) for process in started]
     errors = [error for each in told for error in each["errors"]]
     assert not errors, f"{len(errors)} errors, such as {errors[0]}"
-    return sum(each["done"] for each in told[:WRITERS])
+    return sum(each["done"] for each in told[: counts[0]])
 
 
-def check(home: Path, acknowledged: int) -> None:
-    """Every acknowledged call is there, and the file and all values in it are sound."""
+def run(home: Path, *, side: int, seconds: float = SECONDS) -> int:
+    """Write beside the store's maintenance, and see that it is all there; how many commits."""
+    home.mkdir(mode=0o700)
+    acknowledged = race(home, "store", counts=(WRITERS, side), seconds=seconds)
     ((kept,),) = support.query(home, "SELECT count(*) FROM calls")
     assert kept == acknowledged, f"{acknowledged - kept} of {acknowledged} commits are lost"
     assert support.is_sound(home)
     found = KitaruClient(home=home).store.examine(full=True)
     assert {each.code for each in found} <= {"stalled"}, found
     support.forget(home)
+    return acknowledged
+
+
+def control_loses(home: Path, *, side: int, seconds: float = CONTROL_SECONDS) -> bool:
+    """Whether the same without the lock loses or damages anything."""
+    home.mkdir(mode=0o700)
+    with contextlib.closing(_connect(home)) as conn:
+        conn.execute("PRAGMA journal_mode=WAL")
+        conn.execute("CREATE TABLE rows (number INTEGER, padding BLOB)")
+        conn.execute("CREATE INDEX numbers ON rows (number)")
+    try:
+        acknowledged = race(home, "plain", counts=(1, side), seconds=seconds)
+        kept = support.query(home, "SELECT count(*) FROM rows")
+        return kept != [(acknowledged,)] or not support.is_sound(home)
+    except (AssertionError, sqlite3.Error):
+        return True
 
 
 def maintain(store: Store, rng: random.Random, *, seconds: float) -> int:
@@ -76,53 +94,56 @@ def maintain(store: Store, rng: random.Random, *, seconds: float) -> int:
     return done
 
 
-def fold(path: Path, *, seconds: float) -> int:
+def _connect(home: Path) -> sqlite3.Connection:
+    conn = sqlite3.connect(home / "kitaru.db", timeout=30, isolation_level=None)
+    conn.execute("PRAGMA synchronous=OFF")
+    return conn
+
+
+def insert(home: Path, *, seconds: float) -> int:
+    """Commit row after row without a lock; how many."""
+    until, done = time.monotonic() + seconds, 0
+    with contextlib.closing(_connect(home)) as conn:
+        while time.monotonic() < until:
+            done += 1
+            scattered = done * 2_654_435_761 % 4_294_967_291
+            conn.execute("INSERT INTO rows VALUES (?, ?)", (scattered, RESULT))
+    return done
+
+
+def fold(home: Path, *, seconds: float) -> int:
     """Fold the WAL in without a lock, as any program can that opens the file; how often."""
     until, done = time.monotonic() + seconds, 0
-    with contextlib.closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as conn:
-        conn.execute("PRAGMA synchronous=OFF")
+    with contextlib.closing(_connect(home)) as conn:
         while time.monotonic() < until:
-            with contextlib.suppress(sqlite3.Error):  # damaged already: its writers will tell
-                conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            done += 1
+            with contextlib.suppress(sqlite3.Error):  # damaged already: its writer will tell
+                conn.executescript("PRAGMA wal_checkpoint(PASSIVE);" * FOLDS)
+            done += FOLDS
     return done
 
 
 def act(role: str, seconds: float) -> dict[str, object]:
     """What one of the processes does, and what came of it."""
-    store = open_store(config.find_home())
-    errors: list[str] = []
-    if role == "plain-folds":
-        return {"done": fold(store.path, seconds=seconds), "errors": errors}
+    home, errors = config.find_home(), list[str]()
+    if role.startswith("plain"):
+        act_plainly = insert if role == "plain-writes" else fold
+        return {"done": act_plainly(home.path, seconds=seconds), "errors": errors}
+    store = open_store(home)
     with store.alone() as conn:
         conn.execute("PRAGMA synchronous=OFF")
     if role == "store-folds":
         return {"done": maintain(store, random.Random(), seconds=seconds), "errors": errors}
     lease = writers.start(store)
-    write = store.write if role == "store-writes" else writers.plain(store.path, synchronous="OFF")
-    waits, errors = writers.record_calls(write, lease, seconds=seconds, result=RESULT)
+    waits, errors = writers.record_calls(store.write, lease, seconds=seconds, result=RESULT)
     return {"done": len(waits), "errors": errors}
-
-
-def control(home: Path, *, side: int, seconds: float) -> bool:
-    """Whether anything is lost or damaged without the lock."""
-    try:
-        check(home, race(home, "plain", side=side, seconds=seconds))
-    except (AssertionError, sqlite3.Error):
-        return True
-    return False
 
 
 def _trial(scope: Scope) -> str:
     runs, controls = scope.times(RUNS), scope.times(CONTROLS)
-    commits = 0
-    for number in range(runs):
-        home = scope.home / f"run-{number}"
-        commits += (acknowledged := race(home, "store", side=2 + number % 3, seconds=SECONDS))
-        check(home, acknowledged)
+    commits = sum(run(scope.home / f"run-{each}", side=2 + each % 3) for each in range(runs))
     lost = sum(
-        control(scope.home / f"control-{number}", side=1 + number % 2, seconds=CONTROL_SECONDS)
-        for number in range(controls)
+        control_loses(scope.home / f"control-{each}", side=1 + 2 * (each % 2))
+        for each in range(controls)
     )
     return (
         f"{runs} runs of {SECONDS:g} s, {commits} commits, 0 lost, 0 corrupt; control without the "

@@ -103,10 +103,10 @@ def _call(number: int) -> CallRecord:
     )
 
 
-def plain(path: Path, *, synchronous: str = "FULL") -> Write:
+def plain(path: Path) -> Write:
     """Transactions as SQLite alone makes them wait for each other."""
     conn = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-    conn.execute(f"PRAGMA synchronous={synchronous}")
+    conn.execute("PRAGMA synchronous=FULL")
 
     @contextlib.contextmanager
     def write() -> Iterator[Transaction]:

@@ -140,6 +140,17 @@ def test_writers_take_turns_at_one_lock(home: Path) -> None:
     assert support.write_lock_is_free(home)
 
 
+def test_a_process_that_opens_the_file_twice_still_has_it_open(home: Path) -> None:
+    store = open_store(config.find_home())
+    Store(store.home, durability="normal").close()
+    flow = "from tests import flows; flows.chain.run(length=1).wait()"
+    support.run_python(home, f"{flow}; from kitaru import store; store.close_all()")
+    # The last one to close a store removes it; removed under us, it would take our commits along.
+    assert (home / "kitaru.db-wal").exists()
+    flows.chain.run(length=1).wait()
+    assert support.query(home, "SELECT count(*) FROM executions") == [(2,)]
+
+
 def test_a_closed_store_is_opened_anew(home: Path) -> None:
     flows.chain.run(length=1).wait()
     store: Store = open_store(config.find_home())
