@@ -10,6 +10,7 @@ log store, if one is set. Any number of workers may serve a store.
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -131,7 +132,8 @@ class _Worker:
         if chosen is not None:
             chosen &= {each.exec_id for each in found}  # the others went on without us
             found = [each for each in found if each.exec_id in chosen]
-        for each in found:
+        # Not the oldest first: workers side by side would start runners for the same ones.
+        for each in random.sample(found, len(found)):
             pause = self._pauses.get(each.exec_id)
             if each.exec_id in self._taking or (pause is not None and now < pause.until):
                 continue

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from tests.chaos import (
     calls,
+    claims,
     full_disk,
     kills,
     model,
@@ -34,6 +35,7 @@ from tests.chaos import (
     suite,
     sweeps,
     upgrades,
+    wal_reset,
     writers,
     zombies,
 )
@@ -53,6 +55,8 @@ MODULES = (
     upgrades,
     full_disk,
     model,
+    claims,
+    wal_reset,
 )
 TRIALS: dict[str, Trial] = {trial.name: trial for module in MODULES for trial in module.TRIALS}
 SIDE_BY_SIDE = 2

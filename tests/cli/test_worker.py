@@ -15,9 +15,10 @@ import pytest
 
 import kitaru
 from kitaru import KitaruClient, clock, config, worker
-from kitaru.errors import KitaruUsageError
+from kitaru.errors import KitaruStateError, KitaruUsageError
 from kitaru.store import due
 from tests import child_flows, drives, support
+from tests.chaos import claims
 from tests.drives import left
 from tests.support import until
 
@@ -242,6 +243,27 @@ def test_two_workers_take_up_each_execution_once() -> None:
             assert ended(exec_id).status == "completed"
             assert drivers(exec_id) == 2
         until(lambda: len(one.events) + len(other.events) == len(found), "each is told once")
+
+
+def test_each_worker_has_an_order_of_its_own_so_that_few_want_the_same(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims.make_stalled(home, 20)
+
+    def order() -> list[str]:
+        tries: list[str] = []
+
+        def refuse(exec_id: str) -> None:
+            tries.append(exec_id)
+            raise KitaruStateError("Another worker was quicker.")
+
+        monkeypatch.setattr((client := KitaruClient()).executions, "resume", refuse)
+        list(worker.serve(client, once=True, limit=1))
+        return tries
+
+    one, other = order(), order()
+    assert one != other
+    assert sorted(one) == sorted(other)
 
 
 class SwiftClock(clock.Clock):

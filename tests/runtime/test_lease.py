@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import kitaru
 from kitaru import KitaruClient, KitaruStateError, config, launch
 from kitaru.ledger import Ledger
 from tests import drives, support
-from tests.chaos import races, writers, zombies
+from tests.chaos import claims, races, writers, zombies
 from tests.flows import chain
 
 
@@ -31,6 +32,10 @@ def at_the_gate(home: Path) -> str:
 
 def test_of_two_resumes_at_the_same_moment_one_drives(home: Path) -> None:
     assert races.run(home, rounds=6).startswith("6 rounds, 2 with clients")
+
+
+def test_many_processes_take_up_each_execution_once(home: Path) -> None:
+    assert claims.run(home, executions=30, rng=random.Random(1), processes=3)
 
 
 def test_a_live_execution_is_not_taken_over(home: Path) -> None:

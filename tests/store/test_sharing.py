@@ -15,6 +15,7 @@ import kitaru
 from kitaru import KitaruBackendError, KitaruClient, config
 from kitaru.store import Store, connection, open_store
 from tests import flows, support
+from tests.chaos import wal_reset
 
 
 def test_a_fork_may_not_use_its_parents_store_but_opens_its_own(home: Path) -> None:
@@ -138,6 +139,21 @@ def test_writers_take_turns_at_one_lock(home: Path) -> None:
     with store.write():
         assert not support.write_lock_is_free(home)
     assert support.write_lock_is_free(home)
+
+
+def test_a_process_that_opens_the_file_twice_still_has_it_open(home: Path) -> None:
+    store = open_store(config.find_home())
+    Store(store.home, durability="normal").close()
+    flow = "from tests import flows; flows.chain.run(length=1).wait()"
+    support.run_python(home, f"{flow}; from kitaru import store; store.close_all()")
+    # The last one to close a store removes it; removed under us, it would take our commits along.
+    assert (home / "kitaru.db-wal").exists()
+    flows.chain.run(length=1).wait()
+    assert support.query(home, "SELECT count(*) FROM executions") == [(2,)]
+
+
+def test_maintenance_beside_a_writer_loses_nothing(home: Path) -> None:
+    assert wal_reset.run(home / "busy", side=1, writing=1, seconds=0.3) > 0
 
 
 def test_a_closed_store_is_opened_anew(home: Path) -> None:

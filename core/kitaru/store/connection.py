@@ -336,15 +336,17 @@ def _prepare(home: config.Home) -> bool:
         ) from exc
     _refuse_network_home(home.path)
     try:
-        # Made before SQLite sees it, so that -wal and -shm inherit the permissions.
-        os.close(os.open(home.database, os.O_RDWR | os.O_CREAT, 0o600))
+        # Made before SQLite sees it, so that -wal and -shm inherit the permissions. Never opened
+        # where it is: closing it would drop the locks by which this process has it open already.
+        os.close(os.open(home.database, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except OSError as exc:
-        if os.access(home.database, os.R_OK):
-            return False
-        raise KitaruBackendError(
-            f"The store {home.database} (from {home.source}) cannot be opened: {exc.strerror}. "
-            "Set KITARU_HOME to a folder you can write."
-        ) from exc
+        if not os.access(home.database, os.R_OK):
+            is_there = isinstance(exc, FileExistsError)
+            reason = "you may not read it" if is_there else exc.strerror
+            raise KitaruBackendError(
+                f"The store {home.database} (from {home.source}) cannot be opened: {reason}. "
+                "Set KITARU_HOME to a folder you can write."
+            ) from exc
     return _is_writable(home)
 
 
