@@ -118,7 +118,7 @@ def _forms(value: str) -> Iterator[str]:
         if len(piece.strip()) < LEAST or piece in redaction.MASK:
             continue
         yield from (piece, json.dumps(piece)[1:-1], json.dumps(piece, ensure_ascii=False)[1:-1])
-        yield repr(piece)[1:-1]
+        yield from (repr(piece)[1:-1], repr(piece.encode())[2:-1])
         if piece in wholes:
             yield from (quote(piece, safe=""), quote(piece), quote_plus(piece))
             yield from _in_base64(piece.encode())
