@@ -58,7 +58,8 @@ def json_metadata(metadata: Any, *, what: str) -> dict[str, Any]:
     if plain != metadata:
         raise KitaruUsageError(
             f"{what}: metadata must be JSON data (text, numbers, booleans, null, lists, dicts); "
-            f"got {redaction.recordable(repr(metadata)):.200}. Convert the value, or save it as an artifact."
+            f"got {redaction.recordable(repr(metadata)):.200}. Convert the value, or save it as "
+            "an artifact."
         )
     kept: dict[str, Any] = redaction.recordable_value(plain)
     return kept
