@@ -239,11 +239,12 @@ def _question(
     if not number or not timeout >= 0:
         raise KitaruUsageError(f"wait {name!r}: timeout is {timeout!r}; give seconds >= 0.")
     json_schema, load = _type(schema, name=name)
+    told = question and redaction.recordable(question)
     return context.WaitRequest(
         name=name,
         digest=codec.fingerprint([question, json_schema], path=name),
-        shown=f"question={question!r:.80}",
-        question=question,
+        shown=f"question={told!r:.80}",
+        question=told,
         schema=json_schema,
         metadata=logs.json_metadata(metadata or {}, what=f"wait {name!r}"),
         timeout=float(min(timeout, config.MAX_SECONDS)),

@@ -24,11 +24,13 @@ from pathlib import Path
 
 from tests.chaos import (
     calls,
+    canary,
     claims,
     full_disk,
     kills,
     model,
     page,
+    planted,
     power,
     races,
     rot,
@@ -57,6 +59,8 @@ MODULES = (
     model,
     claims,
     wal_reset,
+    canary,
+    planted,
 )
 TRIALS: dict[str, Trial] = {trial.name: trial for module in MODULES for trial in module.TRIALS}
 SIDE_BY_SIDE = 2

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kitaru import config
+from kitaru import config, private
 from kitaru.errors import KitaruBackendError
 from kitaru.store import schema
 from kitaru.store.locking import WriteLock
@@ -328,7 +328,7 @@ if hasattr(os, "register_at_fork"):
 def _prepare(home: config.Home) -> bool:
     """Make the folder and the file with tight permissions; return whether they can be written."""
     try:
-        home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private.make(home.path)
     except OSError as exc:
         raise KitaruBackendError(
             f"The store's folder {home.path} (from {home.source}) cannot be made: "
