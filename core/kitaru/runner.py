@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import io
 import json
 import logging
@@ -32,6 +33,7 @@ from kitaru.store.keys import Key
 
 def main() -> int:
     """Serve one request."""
+    gc.freeze()  # modules stay to the end: no collection need look at them, the last one neither
     request = json.loads(sys.stdin.read())
     answer_to = os.fdopen(os.dup(1), "w", encoding="utf-8")
     null = os.open(os.devnull, os.O_RDWR)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Awaitable, Coroutine, Generator
 from typing import Any, TypeVar, overload
 
@@ -9,6 +11,9 @@ from kitaru import codec, config, context, failures, logs, naming, redaction, re
 from kitaru.errors import KitaruUsageError
 
 T = TypeVar("T")
+
+#: The types most often asked for, as JSON Schema names them.
+_PLAIN: dict[type, str] = {bool: "boolean", str: "string"}
 
 
 @overload
@@ -255,6 +260,8 @@ def _question(
 def _type(schema: Any, *, name: str) -> tuple[dict[str, Any] | None, Any]:
     if schema is None:
         return None, lambda data, call: None
+    if schema is bool or schema is str:
+        return {"type": _PLAIN[schema]}, lambda data, call: _plain(data, schema)
     from pydantic import TypeAdapter
     from pydantic_core import from_json, to_json
 
@@ -269,3 +276,14 @@ def _type(schema: Any, *, name: str) -> tuple[dict[str, Any] | None, Any]:
             f"wait {name!r}: {schema!r:.80} cannot be described as JSON Schema ({reason}). Use a "
             "plain type, Literal, Enum, dataclass, TypedDict or pydantic model."
         ) from None
+
+
+def _plain(data: bytes, plain: Any) -> Any:
+    """An answer as pydantic loads it, which is itself loaded only to say what is wrong."""
+    with contextlib.suppress(ValueError, RecursionError):
+        value = json.loads(data)
+        if type(value) is plain and (plain is bool or redaction.is_storable(value)):
+            return value
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(plain).validate_json(data)
