@@ -23,13 +23,21 @@ PROMISES: dict[str, tuple[Promise, ...]] = {
             "What was acknowledged is there after its process was killed.",
             "Kill at random moments, and at every single I/O call of a script that uses the "
             "whole store; compare with what was acknowledged.",
-            ("kill-chain", "kill-fan", "kill-asks", "kill-polls", "io-kills"),
+            (
+                "kill-chain",
+                "kill-fan",
+                "kill-tasks",
+                "kill-family",
+                "kill-asks",
+                "kill-polls",
+                "kill-calls",
+            ),
         ),
         Promise(
             "A recorded checkpoint never runs again; one that was under way runs at most once "
             "more for each crash.",
             "Each run leaves a line in a file outside the store; count the lines after the kills.",
-            ("kill-chain", "kill-fan", "kill-asks", "kill-polls"),
+            ("kill-chain", "kill-fan", "kill-tasks", "kill-family"),
         ),
         Promise(
             "A resumed execution has the result and the journal of an undisturbed one.",
@@ -54,17 +62,17 @@ PROMISES: dict[str, tuple[Promise, ...]] = {
             "An I/O error is an error with a path and a next step, never damage.",
             "Fail the N-th call for every N: EIO, ENOSPC, short writes, failing syncs; once, and "
             "from then on.",
-            ("io-errors",),
+            ("fail-calls",),
         ),
         Promise(
             "On a full disk what is recorded can be read, and work goes on once there is room.",
             "Fill the disk under flows and a running server, read everything, make room.",
-            ("full-disk",),
+            ("full-disk", "full-tmpfs"),
         ),
         Promise(
             "Damage is noticed before a value is used.",
-            "Overwrite 32 random bytes of the database; read every value.",
-            ("rot",),
+            "Overwrite 32 random bytes of the database, or of its WAL; read every value.",
+            ("rot", "rot-wal"),
         ),
         Promise(
             "A read-only folder can be inspected, and a write says why it cannot be.",
@@ -75,7 +83,7 @@ PROMISES: dict[str, tuple[Promise, ...]] = {
             "An old store is upgraded wholly or not at all, by one process.",
             "Kill the upgrade from every released schema at every I/O call; let eight processes "
             "open an old store at once.",
-            ("upgrades",),
+            ("upgrades", "upgrade-crowd"),
         ),
         Promise(
             "The WAL stays bounded.",
