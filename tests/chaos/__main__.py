@@ -34,6 +34,7 @@ from tests.chaos import (
     power,
     races,
     rot,
+    simulation,
     suite,
     sweeps,
     upgrades,
@@ -61,6 +62,7 @@ MODULES = (
     wal_reset,
     canary,
     planted,
+    simulation,
 )
 TRIALS: dict[str, Trial] = {trial.name: trial for module in MODULES for trial in module.TRIALS}
 SIDE_BY_SIDE = 2
