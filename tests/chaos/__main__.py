@@ -26,6 +26,7 @@ from tests.chaos import (
     calls,
     canary,
     claims,
+    forks,
     full_disk,
     kills,
     model,
@@ -33,11 +34,13 @@ from tests.chaos import (
     planted,
     power,
     races,
+    readers,
     rot,
     simulation,
     suite,
     sweeps,
     upgrades,
+    values,
     wal_reset,
     writers,
     zombies,
@@ -63,6 +66,9 @@ MODULES = (
     canary,
     planted,
     simulation,
+    forks,
+    readers,
+    values,
 )
 TRIALS: dict[str, Trial] = {trial.name: trial for module in MODULES for trial in module.TRIALS}
 SIDE_BY_SIDE = 2

@@ -45,6 +45,30 @@ print(flows.chain.run(length=3).wait() == flows.chain.run(length=3).wait(), file
     assert support.is_sound(home)
 
 
+def test_a_fork_is_refused_its_parents_store_while_a_thread_of_that_commits(home: Path) -> None:
+    program = """
+import os, signal, threading
+from kitaru import KitaruError, config
+from kitaru.store import open_store
+store, inside, over = open_store(config.find_home()), threading.Event(), threading.Event()
+work = lambda conn: (inside.set(), over.wait())
+thread = threading.Thread(target=store.together, args=(work,))
+thread.start()
+inside.wait()
+if (child := os.fork()) == 0:
+    signal.alarm(20)
+    try:
+        store.together(lambda conn: None)
+    except KitaruError as exc:
+        os._exit(int("fork" not in str(exc)))
+    os._exit(2)
+over.set()
+thread.join()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert support.run_python(home, program) == ["0"]
+
+
 def test_a_fork_that_outlives_its_killed_parent_holds_no_lock(home: Path) -> None:
     program = """
 import os, sys, time

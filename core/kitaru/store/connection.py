@@ -169,6 +169,7 @@ class Database:
         self, works: Sequence[Callable[[sqlite3.Connection], None]]
     ) -> list[BaseException | None]:
         """The same for several works; returns what each has raised."""
+        self._check_process()  # first: who had the lock of a group is not in a fork
         mine = [_Work(work) for work in works]
         self._ready.extend(mine)
         with self._group:
