@@ -22,11 +22,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos import calls, claims, kills, races, rot, wal_reset, writers, zombies
+from tests.chaos import calls, claims, clocks, kills, races, rot, wal_reset, writers, zombies
 from tests.chaos.trial import Scope, Skipped, Trial
 from tests.support import ROOT
 
-MODULES = (kills, races, zombies, claims, rot, writers, wal_reset, calls)
+MODULES = (kills, races, zombies, claims, clocks, rot, writers, wal_reset, calls)
 TRIALS: dict[str, Trial] = {trial.name: trial for module in MODULES for trial in module.TRIALS}
 SIDE_BY_SIDE = 2
 #: A trial that has not ended by then hangs; at ten times the length it has ten times as long.
