@@ -32,7 +32,9 @@ SOURCE = Path(__file__).with_name("native") / "clock.c"
 HOUR, DAY = 3600.0, 86_400.0
 JUMPS = (2 * HOUR, -2 * HOUR, -DAY, 1.0)
 COPIES, WORKERS = 2, 2
-STEPS = 8
+STEPS = 4
+#: Long enough for a worker to look, and for a runner to start.
+LONG_SECONDS = 3.0
 
 
 @checkpoint
@@ -55,7 +57,7 @@ def fails_once() -> str:
 @checkpoint(timeout=60)
 def limited() -> str:
     effect()
-    time.sleep(0.1)
+    time.sleep(LONG_SECONDS)  # its lease is renewed once, if at all
     return returned("in time")
 
 
@@ -65,8 +67,8 @@ def keeps_time() -> list[str]:
     seen = Witness()
     values = [seen.got("slow", slow(number)) for number in range(STEPS)]
     values.append(seen.got("fails_once", fails_once()))
-    kitaru.sleep(0.1, timeout=0)
     values.append(seen.got("limited", limited()))
+    kitaru.sleep(0.1, timeout=0)
     kitaru.sleep(HOUR, timeout=0)
     return [*values, seen.got("slow", slow(STEPS))]
 
@@ -207,7 +209,9 @@ def run(home: Path, *, rounds: int, afters: Iterator[int]) -> str:
 
 def _trial(scope: Scope) -> str:
     rng = scope.rng
-    afters = iter(lambda: rng.randint(1, COPIES * STEPS), -1)
+    # Every other time when all are in the long checkpoint.
+    most = COPIES * (STEPS + 2)
+    afters = iter(lambda: rng.choice([most, rng.randint(1, most)]), -1)
     return run(scope.home, rounds=scope.times(len(JUMPS)), afters=afters)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 import kitaru
-from kitaru import KitaruClient, checkpoint, clock, config, flow
+from kitaru import KitaruClient, KitaruStateError, checkpoint, clock, config, flow
 from tests import drives
 from tests.support import until
 
@@ -104,6 +104,27 @@ def test_a_driver_renews_its_lease_as_soon_as_the_clock_was_set(
         return float(row["expires_at"] - wall.now_us()) / 1_000_000
 
     until(lambda: 0 < left() <= config.LEASE_SECONDS, "it is held as long as usual")
+    go.set()
+    assert handle.wait(20) is True
+
+
+def test_a_live_execution_is_not_taken_over_when_the_clock_was_set(wall: SetClock) -> None:
+    inside, go = threading.Event(), threading.Event()
+
+    @checkpoint
+    def stays() -> bool:
+        inside.set()
+        return go.wait(20)
+
+    @flow
+    def waits() -> bool:
+        return stays()
+
+    handle = waits.run()
+    assert inside.wait(20)
+    wall.ahead = 2 * HOUR
+    with pytest.raises(KitaruStateError, match="its runner is alive"):
+        drives.again("resume", waits, handle.exec_id)
     go.set()
     assert handle.wait(20) is True
 
