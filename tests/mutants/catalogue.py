@@ -81,14 +81,17 @@ DRIVING = (
         _JOURNAL,
         "        if (record.call_id, record.kind) != (call_id, kind):\n",
         "        if False:\n",
-        ("tests/core/test_journal.py", "tests/runtime/test_divergence.py"),
+        (
+            "tests/core/test_journal.py::test_a_divergence_says_what_was_recorded_what_came_and_what_to_do",
+            "tests/runtime/test_divergence.py::test_a_flow_cannot_swallow_a_divergence",
+        ),
     ),
     Mutant(
         "divergence-of-inputs",
         _JOURNAL,
         "        if record.inputs_digest != digest and not record.is_copied:\n",
         "        if False:\n",
-        ("tests/core/test_journal.py", "tests/runtime/test_divergence.py"),
+        ("tests/core/test_journal.py::test_inputs_that_look_the_same_are_told_apart",),
     ),
     Mutant(
         "divergence-at-the-end",
@@ -102,14 +105,18 @@ DRIVING = (
         _CORE + "launch.py",
         "    if exec_id is not None:\n",
         "    if False:\n",
-        ("tests/runtime/test_idempotency.py",),
+        (
+            "tests/runtime/test_idempotency.py::test_a_repetition_starts_nothing_and_returns_what_the_first_one_did",
+        ),
     ),
     Mutant(
         "cancel-at-the-next-call",
         _CORE + "course.py",
         "            if self.ledger.cancelled:\n",
         "            if False:\n",
-        ("tests/runtime/test_cancel.py",),
+        (
+            "tests/runtime/test_cancel.py::test_a_running_call_ends_and_is_recorded_and_no_other_starts",
+        ),
     ),
     Mutant(
         "cancel-wins",
@@ -123,7 +130,9 @@ DRIVING = (
         _CORE + "children.py",
         "    if earlier is not None and not step.is_reopened:\n",
         "    if False:\n",
-        ("tests/runtime/test_children.py",),
+        (
+            "tests/runtime/test_children.py::test_a_child_is_started_once_over_any_number_of_crashes",
+        ),
     ),
     Mutant(
         "leases-of-children",
@@ -160,35 +169,39 @@ EDGES = (
         _CORE + "codec/encoder.py",
         "        tuple: _tuple,\n",
         "        tuple: _list,\n",
-        ("tests/core/test_codec.py",),
+        (
+            "tests/core/test_codec.py::test_every_accepted_value_comes_back_equal_and_of_the_same_type",
+        ),
     ),
     Mutant(
         "not-a-number",
         _CORE + "codec/encoder.py",
         'return value if isfinite(value) else _tagged("float", value)',
         "return value",
-        ("tests/core/test_codec.py",),
+        (
+            "tests/core/test_codec.py::test_every_accepted_value_comes_back_equal_and_of_the_same_type",
+        ),
     ),
     Mutant(
         "refused-values",
         _CORE + "codec/encoder.py",
         "raise Refused(unsupported(value))",
         "return self._tree(str(value), depth)",
-        ("tests/core/test_codec_refusals.py",),
+        ("tests/core/test_codec_refusals.py::test_what_cannot_be_held_is_refused_with_its_path",),
     ),
     Mutant(
         "unpickling",
         _CORE + "serializers.py",
         "return PICKLE if allow_pickle is True else JSON",
         "return PICKLE",
-        ("tests/core/test_serializers.py",),
+        ("tests/core/test_serializers.py::test_load_reads_a_pickle_only_where_that_is_allowed",),
     ),
     Mutant(
         "secret-keys",
         _CORE + "redaction.py",
         "return bool(_SECRET_KEY.search(key)),",
         "return False,",
-        ("tests/core/test_render.py",),
+        ("tests/core/test_render.py::test_values_under_keys_of_secrets_are_masked",),
     ),
     Mutant(
         "secret-values",
@@ -204,7 +217,7 @@ EDGES = (
         _CORE + "redaction.py",
         "return text if text.isascii() and text.isprintable() else text.translate(_characters)",
         "return text",
-        ("tests/core/test_render.py",),
+        ("tests/core/test_render.py::test_no_control_or_format_character_leaves",),
     ),
     Mutant(
         "target-policy",

@@ -72,9 +72,17 @@ STORE = (
     Mutant(
         "digest-of-artifacts",
         _CORE + "store/artifacts.py",
-        'stored = StoredValue(row["data"], row["size"], row["digest"])',
-        'stored = StoredValue(row["data"], row["size"], values.codec.digest(row["data"] or b""))',
+        "    stored = StoredValue(*values.one_row(rows, what=what))\n",
+        "    data, size, _ = values.one_row(rows, what=what)\n"
+        "    stored = StoredValue(data, size, values.codec.digest(data))\n",
         (_STORE + "test_damage_is_named_wherever_it_is_read",),
+    ),
+    Mutant(
+        "digest-of-cached",
+        _CORE + "store/artifacts.py",
+        'stored = StoredValue(row["data"], row["size"], row["digest"])',
+        'stored = StoredValue(row["data"], row["size"], values.codec.digest(row["data"]))',
+        ("tests/runtime/test_caching.py::test_a_damaged_source_is_told_and_never_a_wrong_value",),
     ),
     Mutant(
         "digest-of-answers",

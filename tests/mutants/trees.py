@@ -56,8 +56,8 @@ def copy(mutant: Mutant | None = None) -> Iterator[Path]:
         yield root
 
 
-def run(root: Path, nodes: Sequence[str], *options: str) -> Run:
-    """Run tests of a copy, until one fails."""
+def run(root: Path, nodes: Sequence[str], *options: str, seconds: float = HANGS_SECONDS) -> Run:
+    """Run tests of a copy, until one fails; after so many seconds they are said to hang."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root / "core"), str(root)])}
     # A test that is told to fail leaves a long text: only its name is of use.
     quiet = ["-x", "-q", "--tb=no", "-rfE", "-p", "no:cacheprovider", *options]
@@ -72,7 +72,7 @@ def run(root: Path, nodes: Sequence[str], *options: str) -> Run:
         start_new_session=True,
     )
     try:
-        printed, _ = process.communicate(timeout=HANGS_SECONDS)
+        printed, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         return Run(failed="it hung")
     finally:
