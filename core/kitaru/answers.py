@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -141,3 +142,8 @@ def _is_json(value: Any) -> bool:
     if isinstance(value, list):
         return all(_is_json(item) for item in value)
     return value is None or type(value) in (bool, int, float, str)
+
+
+def input_line(exec_id: str, wait: str) -> str:
+    """The command that answers a wait."""
+    return f"kitaru executions input {exec_id} --wait {shlex.quote(wait)} --value '…'"

@@ -110,9 +110,8 @@ class Attempts:
         while True:
             self._drive.course.check()  # a submitted call may have stood in the queue for long
             number = len(self._past) + 1
-            scope = CallScope(
-                self._drive.ledger.exec_id, self._step.call_id, number, clock.now_us()
-            )
+            begun = clock.not_before(_last_time(self._past))
+            scope = CallScope(self._drive.ledger.exec_id, self._step.call_id, number, begun)
             running = RunningCall(self._step, self._request, scope, self._past, clock.monotonic())
             self._drive.running.add(running)
             try:
@@ -149,7 +148,8 @@ class Attempts:
     def _ended(
         scope: CallScope, status: CallStatus, failure: dict[str, Any] | None = None
     ) -> AttemptRecord:
-        return AttemptRecord(status, scope.started_at, clock.now_us(), scope.metadata, failure)
+        ended_at = clock.not_before(scope.started_at)
+        return AttemptRecord(status, scope.started_at, ended_at, scope.metadata, failure)
 
     def _commit(
         self,
@@ -302,6 +302,10 @@ def _interrupted(attempt: AttemptRecord) -> AttemptRecord:
         "interrupted": True,
     }
     return replace(attempt, status=CallStatus.FAILED, failure=failure)
+
+
+def _last_time(past: tuple[AttemptRecord, ...]) -> int:
+    return past[-1].ended_at or past[-1].started_at if past else 0
 
 
 def _counts(attempt: AttemptRecord) -> bool:

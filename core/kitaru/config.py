@@ -23,6 +23,8 @@ LOCAL_STACK_TYPE = "local"
 #: A runner's right to drive an execution ends this long after it last renewed it.
 LEASE_SECONDS = 15.0
 LEASE_RENEW_SECONDS = 5.0
+#: What a driver that may live has left to renew a lease that has run out: the clock may jump.
+LATE_SECONDS = 0.2
 #: A call that runs longer than this is recorded as running by itself.
 STARTED_AFTER_SECONDS = 0.02
 #: How often a driver looks after its running calls, and for a cancellation.

@@ -129,7 +129,7 @@ class Pending(ABC, Generic[R]):
         self, conn: Transaction, status: CallStatus, *, result: bytes | None = None, **more: Any
     ) -> None:
         """Record the outcome; the execution runs again when it was the last it waited for."""
-        record = self._row(status, ended_at=clock.now_us(), **more)
+        record = self._row(status, ended_at=clock.not_before(self._since), **more)
         self._order = self._drive.put(conn, record, step=self._step, result=result)
         now = executions.at(conn, self._execution)
         if now.status is ExecutionStatus.WAITING:

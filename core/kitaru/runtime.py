@@ -90,6 +90,7 @@ class Driver:
         self.ledger = self._calls.ledger
         self._course = self._calls.course
         self._renewed = clock.monotonic()
+        self._jumps = clock.Jumps()
         self._was_let_go = False
         self._owes_lease = False
 
@@ -272,7 +273,8 @@ class Driver:
             return
         running = self._calls.running
         overdue = running.overdue(now)
-        renew = now - self._renewed >= config.LEASE_RENEW_SECONDS
+        # After a jump of the clock the lease looks as if it had run out, or held for days.
+        renew = self._jumps.has_jumped() or now - self._renewed >= config.LEASE_RENEW_SECONDS
         self._course.expire()
         if not (overdue or renew or flush_due(self.ledger, clock.now_us())):
             return

@@ -91,6 +91,8 @@ class _Worker:
         self._pauses: dict[str, _Pause] = {}
         self._seen = -1
         self._next_look = 0.0
+        self._jumps = clock.Jumps()
+        self._quiet_until = 0.0
 
     def serve(self, *, once: bool, stop: threading.Event) -> Iterator[Event]:
         chosen = {each.exec_id for each in self._find()} if once else None
@@ -115,6 +117,11 @@ class _Worker:
     def _look(self, chosen: set[str] | None) -> None:
         """Take up what is due, of what was chosen, as far as there is room."""
         now = clock.monotonic()
+        if self._jumps.has_jumped():  # those that live renew their leases meanwhile
+            self._quiet_until = now + config.WORKER_PAUSE_SECONDS
+        if now < self._quiet_until:
+            self._next_look = self._quiet_until
+            return
         with self._store.snapshot() as conn:
             found = due.undriven(conn)
             next_at = due.next_at(conn)

@@ -26,6 +26,7 @@ from tests.chaos import (
     calls,
     canary,
     claims,
+    clocks,
     forks,
     full_disk,
     kills,
@@ -69,6 +70,7 @@ MODULES = (
     forks,
     readers,
     values,
+    clocks,
 )
 TRIALS: dict[str, Trial] = {trial.name: trial for module in MODULES for trial in module.TRIALS}
 SIDE_BY_SIDE = 2

@@ -180,6 +180,50 @@ def test_maintenance_beside_a_writer_loses_nothing(home: Path) -> None:
     assert wal_reset.run(home / "busy", side=1, writing=1, seconds=0.3) > 0
 
 
+def test_by_default_each_commit_of_a_process_is_pushed_to_the_disk(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KITARU_DURABILITY")
+    names = ("synchronous", "fullfsync", "checkpoint_fullfsync")
+    program = f"""
+from kitaru import config
+from kitaru.store import open_store
+with open_store(config.find_home()).write() as conn:
+    for name in {names}:
+        print(name, *conn.execute(f"PRAGMA {{name}}").fetchone())
+"""
+    FULL = 2
+    assert support.run_python(home, program) == [
+        f"{names[0]} {FULL}",
+        *(f"{n} 1" for n in names[1:]),
+    ]
+
+
+def test_the_wal_gets_smaller_again_after_a_large_write(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_WAL_LIMIT_BYTES", 100_000)
+    store = open_store(config.find_home())
+    wal = home / "kitaru.db-wal"
+    for size in (6_000_000, 1):
+        with store.write() as conn:
+            conn.execute("INSERT INTO chunks VALUES (?, 0, zeroblob(?))", (f"test:{size}", size))
+    assert wal.stat().st_size <= 100_000
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.glusterfs", "fuse.sshfs"])
+def test_a_home_on_a_network_file_system_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    mounts = home / "mounts"
+    mounts.write_text(f"disk / ext4 rw 0 0\nserver:/x {home} {kind} rw 0 0\n")
+    monkeypatch.setattr(connection, "_MOUNTS", mounts)
+    with pytest.raises(KitaruBackendError, match="is on a network file system"):
+        open_store(config.find_home())
+    monkeypatch.setenv("KITARU_ALLOW_NETWORK_HOME", "1")
+    open_store(config.find_home())
+
+
 def test_a_closed_store_is_opened_anew(home: Path) -> None:
     flows.chain.run(length=1).wait()
     store: Store = open_store(config.find_home())

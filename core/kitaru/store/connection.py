@@ -26,7 +26,11 @@ from kitaru.store.refusals import NO_ROOM, READ_ONLY, Hindrance, translated
 _BUSY_SECONDS = 30.0
 #: How long a fork waits for other threads to come out of SQLite.
 _FORK_SECONDS = 1.0
-_NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "gluster", "lustre")
+_NETWORK_FILE_SYSTEMS = (
+    *("nfs", "cifs", "smb", "9p", "afs", "ceph", "gluster", "lustre"),
+    *("sshfs", "davfs", "s3fs", "rclone", "gcsfuse"),
+)
+_MOUNTS = Path("/proc/mounts")
 _WAL_LIMIT_BYTES = 64 * 1024 * 1024
 
 
@@ -375,16 +379,15 @@ def is_current(path: Path) -> bool:
 
 
 def _refuse_network_home(path: Path) -> None:
-    mounts = Path("/proc/mounts")
-    if config.allow_network_home() or not mounts.exists():
+    if config.allow_network_home() or not _MOUNTS.exists():
         return
     best, kind = "", ""
-    for line in mounts.read_text(errors="replace").splitlines():
+    for line in _MOUNTS.read_text(errors="replace").splitlines():
         fields = line.split()
         point = fields[1].replace("\\040", " ")
         if len(point) >= len(best) and path.is_relative_to(point):
             best, kind = point, fields[2]
-    if kind.startswith(_NETWORK_FILE_SYSTEMS):
+    if kind.removeprefix("fuse.").startswith(_NETWORK_FILE_SYSTEMS):
         raise KitaruBackendError(
             f"The store's folder {path} is on a network file system ({kind}), where SQLite's locks "
             "are not safe. Use a local folder, or set KITARU_ALLOW_NETWORK_HOME=1 at your own risk."

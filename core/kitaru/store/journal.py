@@ -174,12 +174,12 @@ def reopen_failed(conn: sqlite3.Connection, execution: int) -> None:
 def cut_off(conn: sqlite3.Connection, execution: int) -> None:
     """The flow has ended: what it still had under way will not come to an end of its own."""
     conn.execute(
-        "UPDATE calls SET status = 'cancelled', ended_at = ? "
+        "UPDATE calls SET status = 'cancelled', ended_at = max(?, coalesce(started_at, 0)) "
         "WHERE execution = ? AND status IN ('pending', 'running')",
         (clock.now_us(), execution),
     )
     conn.execute(
-        "UPDATE waits SET status = 'withdrawn', resolved_at = ? "
+        "UPDATE waits SET status = 'withdrawn', resolved_at = max(?, created_at) "
         "WHERE execution = ? AND status = 'pending'",
         (clock.now_us(), execution),
     )

@@ -53,6 +53,14 @@ def holder(row: sqlite3.Row | None) -> Holder:
     return "dead" if gone else "alive"
 
 
+def is_late(conn: sqlite3.Connection, execution: int) -> bool:
+    """Whether a lease has run out of a driver that may well live, and then renews it soon."""
+    found = row(conn, execution)
+    if found is None or found["runner"] is None:
+        return False
+    return not host.is_dead(host=found["host"], pid=found["pid"], mark=found["mark"])
+
+
 def row(conn: sqlite3.Connection, execution: int) -> sqlite3.Row | None:
     """The lease's row."""
     found: sqlite3.Row | None = conn.execute(SELECT, (execution,)).fetchone()
