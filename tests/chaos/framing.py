@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kitaru_mcp.stdio import MAX_LINE_BYTES
 from tests.chaos.trial import Scope, Skipped, Trial
 from tests.mcp import hostile
 from tests.mcp.judging import judge_error, parse
@@ -62,8 +63,9 @@ class Wire:
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._lines.put((time.monotonic(), line))
+        with self.process.stdout as stdout:
+            for line in stdout:
+                self._lines.put((time.monotonic(), line))
         self._lines.put((0.0, b""))
 
     def write(self, data: bytes) -> None:
@@ -221,7 +223,8 @@ def frame(rng: random.Random, odd: Odd) -> bytes:
         for _ in range(rng.randrange(1, 4)):
             data[rng.randrange(len(data))] = rng.choice([*range(10), *range(11, 256)])
         return bytes(data)
-    return json.dumps({**good, "params": {"name": "x" * 3_000_000}}).encode()
+    size = rng.choice([1_000_000, 3_000_000, MAX_LINE_BYTES + 1])
+    return json.dumps({**good, "params": {"name": "x" * size}}).encode()
 
 
 TRIALS = (
