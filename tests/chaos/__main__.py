@@ -28,6 +28,7 @@ from tests.chaos import (
     claims,
     clocks,
     forks,
+    framing,
     full_disk,
     kills,
     model,
@@ -36,10 +37,12 @@ from tests.chaos import (
     power,
     races,
     readers,
+    readonly,
     rot,
     simulation,
     suite,
     sweeps,
+    targets,
     upgrades,
     values,
     wal_reset,
@@ -71,6 +74,9 @@ MODULES = (
     readers,
     values,
     clocks,
+    framing,
+    readonly,
+    targets,
 )
 TRIALS: dict[str, Trial] = {trial.name: trial for module in MODULES for trial in module.TRIALS}
 SIDE_BY_SIDE = 2

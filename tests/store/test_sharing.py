@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import kitaru
-from kitaru import KitaruBackendError, KitaruClient, config
+from kitaru import KitaruBackendError, KitaruClient, config, private
 from kitaru.store import Store, connection, open_store
 from tests import flows, support
 from tests.chaos import wal_reset
@@ -217,7 +217,7 @@ def test_a_home_on_a_network_file_system_is_refused(
 ) -> None:
     mounts = home / "mounts"
     mounts.write_text(f"disk / ext4 rw 0 0\nserver:/x {home} {kind} rw 0 0\n")
-    monkeypatch.setattr(connection, "_MOUNTS", mounts)
+    monkeypatch.setattr(private, "_MOUNTS", mounts)
     with pytest.raises(KitaruBackendError, match="is on a network file system"):
         open_store(config.find_home())
     monkeypatch.setenv("KITARU_ALLOW_NETWORK_HOME", "1")
