@@ -57,6 +57,11 @@ settings.register_profile("nightly", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the documents, the longest of all tests: by the end there is no one to share."""
+    items.sort(key=lambda item: not item.name.startswith("test_document["))
+
+
 def pytest_collection_finish() -> None:
     """Let the collector pass over what has been loaded, and begin with what tests make."""
     gc.freeze()
