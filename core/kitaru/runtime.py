@@ -7,13 +7,12 @@ a status of the table, with its lease released where that is ours to do.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kitaru import capture, clock, codec, config, context, failures
+from kitaru import capture, clock, codec, config, context, failures, redaction
 from kitaru.calls import Calls
 from kitaru.context import Unwind
 from kitaru.errors import (
@@ -25,7 +24,7 @@ from kitaru.errors import (
 from kitaru.heart import Tick, heart
 from kitaru.ledger import flush_due
 from kitaru.retry import FINAL, RetryPolicy
-from kitaru.store import Lease, Store, Transaction, executions, journal, leases
+from kitaru.store import Lease, Store, Transaction, journal, leases
 from kitaru.store.leases import LeaseRow
 
 #: Reasons to end a drive that make the execution fail, and whose fault that is.
@@ -91,7 +90,9 @@ class Driver:
         self.ledger = self._calls.ledger
         self._course = self._calls.course
         self._renewed = clock.monotonic()
+        self._jumps = clock.Jumps()
         self._was_let_go = False
+        self._owes_lease = False
 
     def start(self) -> None:
         """Drive on a thread of its own.
@@ -120,7 +121,8 @@ class Driver:
         finally:
             with self._lock:
                 self.ended.set()
-            heart.remove(self)
+            if not self._owes_lease:
+                heart.remove(self)
             for callback in self._on_end:
                 callback()
 
@@ -139,7 +141,7 @@ class Driver:
     def _fault(self, exc: BaseException) -> KitaruRuntimeError:
         error = KitaruRuntimeError(
             f"Driving execution {self.exec_id} failed inside Kitaru: {type(exc).__name__}: "
-            f"{exc!s:.300}. What is recorded is kept: run it again with "
+            f"{redaction.recordable(str(exc)):.300}. What is recorded is kept: run it again with "
             f"`kitaru executions retry {self.exec_id}` (or resume, when it is stalled)."
         )
         error.__cause__ = exc
@@ -156,14 +158,11 @@ class Driver:
         self._course.stop()
 
     def let_go(self, conn: Transaction) -> None:
-        """Leave the execution resumable at once, or cancelled; nothing more is written."""
+        """Leave the execution resumable at once, whatever it does; nothing more is written."""
         now = leases.row(conn, self.execution)
         if now is not None and now["runner"] is not None and now["epoch"] == self._epoch:
             leases.revoke(conn, self.execution)
-            self._was_let_go = not now["cancel_requested"]
-            if now["cancel_requested"]:  # nobody would know of it any more
-                row = executions.at(conn, self.execution)
-                executions.stop(conn, row, reason="Cancelled.")
+            self._was_let_go = True
 
     @property
     def is_stopped(self) -> bool:
@@ -223,9 +222,7 @@ class Driver:
         if unwind.why == "lost":
             return self._lost(unwind.error)
         if unwind.why != "suspended":  # stopped or broken: others need not wait for the lease
-            with contextlib.suppress(KitaruError):
-                if not self.ledger.release():
-                    return Ending("cancel")
+            self._give_back()
         return Ending(unwind.why, unwind.error)
 
     def _fail(self, exc: BaseException, origin: FailureOrigin | None = None) -> Ending:
@@ -241,10 +238,16 @@ class Driver:
         except KitaruLeaseError as exc:
             return self._lost(exc)
         except KitaruError as exc:
-            with contextlib.suppress(KitaruError):
-                self.ledger.release()
+            self._give_back()
             return Ending("broken", exc)
         return Ending(taken, cause=cause if taken == "fail" else None)
+
+    def _give_back(self) -> None:
+        """Let others go on with the execution; a lease the disk keeps now, the heart gives back."""
+        try:
+            self.ledger.release()
+        except KitaruError:
+            self._owes_lease = True
 
     def _lost(self, error: KitaruError | None) -> Ending:
         try:
@@ -265,9 +268,13 @@ class Driver:
     def tick(self) -> Tick:
         """Look after the drive: its deadline, its lease, long calls, old lines."""
         now = clock.monotonic()
+        if self.ended.is_set():
+            yield from self._pay_back(now)
+            return
         running = self._calls.running
         overdue = running.overdue(now)
-        renew = now - self._renewed >= config.LEASE_RENEW_SECONDS
+        # After a jump of the clock the lease looks as if it had run out, or held for days.
+        renew = self._jumps.has_jumped() or now - self._renewed >= config.LEASE_RENEW_SECONDS
         self._course.expire()
         if not (overdue or renew or flush_due(self.ledger, clock.now_us())):
             return
@@ -285,6 +292,18 @@ class Driver:
         for call in overdue:
             call.shown = True
         self._renewed = now
+
+    def _pay_back(self, now: float) -> Tick:
+        """Give the lease back after the end, unless it was taken or has run out by now."""
+        if not self.ledger.lost and now - self._renewed < config.LEASE_SECONDS:
+            with self.ledger.gathered() as begin:
+
+                def work(conn: Transaction) -> None:
+                    begin(conn)
+                    leases.release(conn, self.execution)
+
+                yield work
+        heart.remove(self)
 
 
 def _calls(is_async: bool) -> type[Calls]:

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 import kitaru
-from kitaru import KitaruClient, pending
+from kitaru import KitaruClient
 from kitaru.errors import KitaruExecutionError, KitaruStateError, KitaruUserCodeError
-from kitaru.ledger import Ledger
 from kitaru.models import CallStatus, Execution, ExecutionStatus
 from tests import drives
 from tests.support import is_running, query, spawn, until
@@ -246,57 +245,3 @@ def test_a_cancel_seen_by_another_client_is_the_same(home: Path):
     assert kitaru.KitaruClient().executions.list(status="cancelled")[0].exec_id == (
         steps.handle.exec_id
     )
-
-
-# --- a cancellation that comes as the driver leaves --------------------------------------------
-
-
-def test_one_that_comes_as_the_driver_lets_go_of_a_sleep_is_carried_out(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    let_go = pending.Nap._may_let_go
-
-    def cancelled_first(nap: pending.Nap) -> bool:
-        late = let_go(nap)
-        if late and not answers:
-            answers.append(KitaruClient().executions.cancel(nap._ledger.exec_id))
-        return late
-
-    answers: list[Execution] = []
-    monkeypatch.setattr(pending.Nap, "_may_let_go", cancelled_first)
-
-    @kitaru.flow
-    def sleeps() -> None:
-        kitaru.sleep(3600, timeout=0)
-
-    assert is_cancelled(sleeps.run())
-    assert answers[0].status is ExecutionStatus.RUNNING
-
-
-def test_one_that_comes_as_the_driver_is_stopped_is_carried_out(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    steps = Steps()
-    release = Ledger.release
-
-    def cancelled_first(ledger: Ledger) -> bool:
-        cancel(steps.handle)
-        return release(ledger)
-
-    monkeypatch.setattr(Ledger, "release", cancelled_first)
-    steps.handle._driver.stop()
-    steps.go.set()
-    assert is_cancelled(steps.handle)
-    assert not steps.handle._driver.is_stopped  # nobody is to be told how to resume it
-
-
-def test_one_that_a_busy_driver_has_not_come_to_is_carried_out_where_it_lets_go() -> None:
-    steps = Steps()
-    cancel(steps.handle)
-    driver = steps.handle._driver
-    with drives.store().write() as conn:
-        driver.let_go(conn)
-    assert not driver.is_stopped
-    assert get(steps.handle).status is ExecutionStatus.CANCELLED
-    steps.go.set()
-    assert is_cancelled(steps.handle)

@@ -17,7 +17,8 @@ from kitaru import clock
 from kitaru.errors import KitaruCorruptionError
 from kitaru.models import ExecutionStatus
 from kitaru.store import leases, rollup, schema, values
-from kitaru.store.connection import Database, connect_read_only, translated
+from kitaru.store.connection import Database, connect_read_only
+from kitaru.store.refusals import translated
 from kitaru.store.values import StoredValue
 from kitaru.upkeep import Finding
 
@@ -132,7 +133,7 @@ def repair(database: Database, *, counts: bool) -> None:
     """
     with database.write() as conn:
         conn.execute(
-            "UPDATE waits SET status = 'withdrawn', resolved_at = ? "  # noqa: S608
+            "UPDATE waits SET status = 'withdrawn', resolved_at = max(?, created_at) "  # noqa: S608
             f"WHERE (execution, seq) IN (SELECT execution, seq {_ORPHANED_WAITS})",
             (clock.now_us(),),
         )
