@@ -135,7 +135,9 @@ def see_through(home: Path, exec_id: str) -> None:
         return executions.get(exec_id).status.is_finished
 
     def is_taken_up() -> bool:
-        return executions.get(exec_id).status != "waiting" or not executions.continues(exec_id)
+        asks_again = bool(executions.pending_waits(exec_id))  # so soon that nobody saw it run
+        is_waiting = executions.get(exec_id).status == "waiting"
+        return asks_again or not is_waiting or not executions.continues(exec_id)
 
     while until(lambda: has_ended() or executions.pending_waits(exec_id), "it goes on"):
         if has_ended():
@@ -143,7 +145,8 @@ def see_through(home: Path, exec_id: str) -> None:
         (asked,) = executions.pending_waits(exec_id)
         executions.input(exec_id, wait=asked.name, value=f"answer to {asked.name}")
         until(is_taken_up, "a polling driver takes the answer, or has let go")
-        if executions.get(exec_id).status == "waiting":
+        execution = executions.get(exec_id)
+        if execution.status == "waiting" and not execution.pending_waits:
             executions.resume(exec_id)
 
 
