@@ -7,6 +7,7 @@ knows what a test means to prove.
 
 from __future__ import annotations
 
+import concurrent.futures
 import io
 import json
 import os
@@ -178,6 +179,20 @@ def rest(process: subprocess.Popen[str]) -> list[str]:
     late.cancel()
     assert process.returncode == 0, f"it ended with {process.returncode} after {lines}"
     return lines
+
+
+def outputs(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Let a process end, and return what it printed and complained that nobody has read yet."""
+    late = threading.Timer(DEADLINE_SECONDS, process.kill)
+    late.start()
+    # Not `communicate`, which passes over what a `readline` has left in the buffer.
+    with process, concurrent.futures.ThreadPoolExecutor() as pool:
+        if process.stdin is not None:
+            process.stdin.close()
+        streams = (process.stdout, process.stderr)
+        out, err = pool.map(lambda stream: stream.read() if stream else "", streams)
+    late.cancel()
+    return out, err
 
 
 def finish(process: subprocess.Popen[str]) -> str:

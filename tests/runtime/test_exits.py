@@ -47,7 +47,7 @@ class Script:
         """Its exit code, after a signal; what it printed is kept."""
         if number is not None:
             self.process.send_signal(number)
-        self.out, self.err = self.process.communicate(timeout=DEADLINE_SECONDS)
+        self.out, self.err = support.outputs(self.process)
         return self.process.returncode
 
     def told(self) -> list[str]:
