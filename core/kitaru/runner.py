@@ -67,7 +67,7 @@ def main() -> int:
         _keep_output(home, lease.exec_id)  # its overtaker may have removed the empty file
         sys.stderr.write(f"{type(ending.error).__name__}: {ending.error}\n")
         return 1
-    with contextlib.suppress(FileNotFoundError):  # a runner that overtook this one was here
+    with contextlib.suppress(OSError):  # none was kept, or a runner that overtook this one was here
         if log.stat().st_size == 0:
             log.unlink()
     return 0
@@ -155,10 +155,11 @@ def _end(drivers: list[Driver]) -> None:
 
 def _keep_output(home: config.Home, exec_id: str) -> Path:
     folder = home.path / config.RUNNER_LOGS
-    folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / f"{exec_id}.log"
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(fd, 2)
+    # The execution is taken by now: a disk without room for a log must not leave it undriven.
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
     faulthandler.enable()
     return path
 
