@@ -124,7 +124,7 @@ def forgets_a_failing() -> str:
 
 @flow
 def other(name: str) -> str:
-    return flows.steps(1, name)
+    return flows.steps(1, name, flows.Witness())
 
 
 @flow

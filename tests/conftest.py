@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -25,12 +28,53 @@ os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.null.Keyring"
 # A process that is killed loses nothing at either level: only a power cut tells them apart.
 os.environ.setdefault("KITARU_DURABILITY", "normal")
 
-# Nor do they reach the developer's own store; in a folder for each process, left to the system.
-os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="kitaru-tests-")
+# What a disk is slow at, to keep what a power cut would take, is in memory as good as done.
+_MEMORY = Path("/dev/shm")
+_ENOUGH = 2 << 30
+
+
+def _has_room(folder: Path) -> bool:
+    """Whether a folder may hold the stores of a run, and programs that tests write and start."""
+    return (
+        os.access(folder, os.W_OK)
+        and shutil.disk_usage(folder).free > _ENOUGH
+        and not os.statvfs(folder).f_flag & os.ST_NOEXEC
+    )
+
+
+#: What this process has made there for itself and all it starts.
+_in_memory: str | None = None
+if "TMPDIR" not in os.environ and _has_room(_MEMORY):
+    _in_memory = tempfile.mkdtemp(prefix="kitaru-tests-", dir=_MEMORY)
+    os.environ["TMPDIR"] = tempfile.tempdir = _in_memory
+
+# Nor do they reach the developer's own store, but one for each process.
+os.environ["XDG_DATA_HOME"] = _data = tempfile.mkdtemp(prefix="kitaru-tests-")
+atexit.register(shutil.rmtree, _data, ignore_errors=True)
+
+# Modules and tests stay to the end of the process: nothing of them is garbage.
+gc.disable()
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("nightly", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the documents, the longest of all tests: by the end there is no one to share."""
+    items.sort(key=lambda item: not item.name.startswith("test_document["))
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector pass over what has been loaded, and begin with what tests make."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """Give the memory back, unless there is a failure to look into."""
+    if _in_memory is not None and exitstatus == pytest.ExitCode.OK:
+        atexit.register(shutil.rmtree, _in_memory, ignore_errors=True)
 
 
 @pytest.fixture

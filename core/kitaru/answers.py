@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -13,6 +14,13 @@ from kitaru import redaction
 from kitaru.errors import KitaruWaitValidationError
 
 _TOO_DEEP = "it is nested too deep"
+#: Schemas that ask for nothing but a type, by the type.
+_PLAIN: dict[type, tuple[dict[str, str], ...]] = {
+    bool: ({"type": "boolean"},),
+    int: ({"type": "integer"}, {"type": "number"}),
+    float: ({"type": "number"},),
+    str: ({"type": "string"},),
+}
 
 
 def encode(value: Any, *, wait: str) -> bytes:
@@ -75,6 +83,9 @@ def misfit(
         root: the document that references in the schema point into, when that is another.
         name: what the value is called; one that looks like a secret's keeps it out of the text.
     """
+    if isinstance(schema, dict) and schema in _PLAIN.get(type(value), ()):
+        return None  # most often, and without loading what checks the rest
+
     import jsonschema
     from jsonschema.exceptions import UnknownType, best_match
     from referencing import Registry
@@ -131,3 +142,8 @@ def _is_json(value: Any) -> bool:
     if isinstance(value, list):
         return all(_is_json(item) for item in value)
     return value is None or type(value) in (bool, int, float, str)
+
+
+def input_line(exec_id: str, wait: str) -> str:
+    """The command that answers a wait."""
+    return f"kitaru executions input {exec_id} --wait {shlex.quote(wait)} --value '…'"

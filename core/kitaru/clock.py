@@ -40,6 +40,11 @@ def now_us() -> int:
     return _clock.now_us()
 
 
+def not_before(moment: int) -> int:
+    """Now in microseconds, or that moment, where the clock was set back behind it meanwhile."""
+    return max(now_us(), moment)
+
+
 def monotonic() -> float:
     """Seconds that never go backwards."""
     return _clock.monotonic()
@@ -58,6 +63,25 @@ def from_us(value: int) -> datetime:
 def to_us(value: datetime) -> int:
     """Microseconds since 1970-01-01 UTC of an aware time."""
     return (value - _EPOCH) // timedelta(microseconds=1)
+
+
+class Jumps:
+    """Notices that the system's clock was set, or went on while the machine slept."""
+
+    def __init__(self) -> None:
+        self._ahead = _ahead()
+
+    def has_jumped(self) -> bool:
+        """Whether it did since this was asked last, by a second or more."""
+        before, self._ahead = self._ahead, _ahead()
+        return abs(self._ahead - before) >= _JUMP_SECONDS
+
+
+_JUMP_SECONDS = 1.0
+
+
+def _ahead() -> float:
+    return now_us() / 1_000_000 - monotonic()
 
 
 @contextlib.contextmanager

@@ -23,6 +23,8 @@ LOCAL_STACK_TYPE = "local"
 #: A runner's right to drive an execution ends this long after it last renewed it.
 LEASE_SECONDS = 15.0
 LEASE_RENEW_SECONDS = 5.0
+#: What a driver that may live has left to renew a lease that has run out: the clock may jump.
+LATE_SECONDS = 0.2
 #: A call that runs longer than this is recorded as running by itself.
 STARTED_AFTER_SECONDS = 0.02
 #: How often a driver looks after its running calls, and for a cancellation.
@@ -96,6 +98,8 @@ MAX_PAGE = 200
 ENDED_PAGE = 50
 #: Lines and artifacts of one execution may be asked for in larger pieces.
 MAX_ROWS = 1_000_000
+#: The longest that one question for statistics may take.
+STATISTICS_SECONDS = 30.0
 #: Lines that are read at a time by those who follow an execution.
 FOLLOW_PAGE = 1000
 #: Of a recorded value: characters shown at a time, and bytes of one that is shown at all, of
@@ -155,10 +159,21 @@ def find_home(explicit: str | os.PathLike[str] | None = None) -> Home:
         ) from None
     for folder in (here, *here.parents):
         if (folder / PROJECT_FOLDER).is_dir():
+            _refuse_foreign(folder / PROJECT_FOLDER)
             return Home(folder / PROJECT_FOLDER, f"project folder {folder}")
     import platformdirs
 
     return Home(Path(platformdirs.user_data_dir("kitaru", appauthor=False)), "user data folder")
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse a store that another user has left on the way up; root may use anybody's."""
+    if not hasattr(os, "geteuid") or os.geteuid() in (0, path.stat().st_uid):
+        return
+    raise KitaruUsageError(
+        f"The nearest project folder has a store of another user, {path}, who chooses what code "
+        f"its executions run. To use it all the same, name it: KITARU_HOME='{path}'."
+    )
 
 
 _pinned: dict[str, Path] = {}

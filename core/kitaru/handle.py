@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar, cast
 
-from kitaru import clock, codec, config, exits, failures, launch
+from kitaru import answers, clock, codec, config, exits, failures, launch
 from kitaru.definition import FlowDefinition
 from kitaru.errors import KitaruError, KitaruRuntimeError, KitaruStateError
 from kitaru.models import Execution, ExecutionStatus
@@ -121,7 +121,7 @@ class FlowHandle(Generic[R]):
         if asked is not None:
             raise KitaruStateError(
                 f"Execution {self.exec_id} waits for an answer to {asked.name!r}, and its driver "
-                f"has let go. Answer it: {launch.input_line(self.exec_id, asked.name)}, then "
+                f"has let go. Answer it: {answers.input_line(self.exec_id, asked.name)}, then "
                 f"`kitaru executions resume {self.exec_id}`."
             )
         if row.status is ExecutionStatus.WAITING:

@@ -11,13 +11,13 @@ import contextlib
 import inspect
 import os
 import platform
-import shlex
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kitaru import clock, codec, ids, inputs, replay, settings
+from kitaru import answers, clock, codec, config, ids, inputs, replay, settings
 from kitaru.definition import FlowDefinition
 from kitaru.errors import KitaruStateError, KitaruUsageError
 from kitaru.models import CallStatus, ExecutionStatus, move
@@ -173,7 +173,12 @@ def resume(store: Store, flow: FlowDefinition, exec_id: str) -> Lease:
     check_drivable(store, flow, exec_id)
     with store.write() as conn:
         row = check_resume(conn, exec_id)
-        return _take(conn, row, action="resume", flow=flow)
+        if not leases.is_late(conn, row.id):
+            return _take(conn, row, action="resume", flow=flow)
+    # Its lease has run out, or only looks so: the clock was set, and it renews it now.
+    clock.wait(threading.Event(), config.LATE_SECONDS)
+    with store.write() as conn:
+        return _take(conn, check_resume(conn, exec_id), action="resume", flow=flow)
 
 
 def check_resume(conn: Transaction, exec_id: str) -> Row:
@@ -210,7 +215,7 @@ def obstacle(conn: Transaction, row: Row) -> str | None:
     asked = waits.pending(conn, row.id, exec_id=row.exec_id)
     if asked:
         name = asked[0].name
-        line = input_line(row.exec_id, name)
+        line = answers.input_line(row.exec_id, name)
         return f"its wait {name!r} has no answer yet. Answer it first: {line}."
     if below:
         return f"its child {below[0].exec_id} waits: {obstacle(conn, below[0])}"
@@ -269,7 +274,7 @@ def driver(
         bound = _arguments(flow, data)
         return flow.fn(*bound.args, **bound.kwargs)
 
-    return Driver(
+    made = Driver(
         store,
         lease,
         body=body,
@@ -279,6 +284,8 @@ def driver(
         is_async=flow.is_async,
         interactive=interactive,
     )
+    made.ledger.look_for_secrets("The flow's input", data)
+    return made
 
 
 def _recorded(store: Store, flow: FlowDefinition, exec_id: str) -> tuple[bytes, dict[str, Any]]:
@@ -294,9 +301,8 @@ def _recorded(store: Store, flow: FlowDefinition, exec_id: str) -> tuple[bytes, 
 
 def _changed(spec: Mapping[str, Any], flow: FlowDefinition) -> str | None:
     """A note where the flow is no longer the one that was started."""
-    if spec["source_digest"] == flow.target.source_digest:
-        return None
-    return "The flow's source has changed since this execution started."
+    same = spec["source_digest"] == flow.target.source_digest
+    return None if same else "The flow's source has changed since this execution started."
 
 
 def check_drivable(store: Store, flow: FlowDefinition, exec_id: str) -> None:
@@ -313,11 +319,6 @@ def _arguments(flow: FlowDefinition, data: bytes) -> inspect.BoundArguments:
     """Recorded inputs as this code's types."""
     arguments = codec.decode(data, types=inputs.types(flow.fn), path="inputs")
     return inputs.unbind(flow.fn, arguments, name=flow.name)
-
-
-def input_line(exec_id: str, wait: str) -> str:
-    """The command that answers a wait."""
-    return f"kitaru executions input {exec_id} --wait {shlex.quote(wait)} --value '…'"
 
 
 def create(conn: Transaction, prepared: Prepared, **linked: Any) -> Lease:
@@ -379,8 +380,7 @@ def _take(conn: Transaction, row: Row, *, action: str, flow: FlowDefinition) -> 
         _set_deadline(conn, row, spec.get("timeout"))
     reason = _changed(spec, flow)
     executions.advance(conn, row, action, reason=reason)
-    verb = {"resume": "Resumed", "retry": "Retried"}[action]
-    return _lease(conn, row, verb=verb, note=reason)
+    return _lease(conn, row, verb={"resume": "Resumed", "retry": "Retried"}[action], note=reason)
 
 
 def _lease(conn: Transaction, row: Row, *, verb: str, note: str | None = None) -> Lease:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kitaru import capture, clock, codec, config, context, failures
+from kitaru import capture, clock, codec, config, context, failures, redaction
 from kitaru.calls import Calls
 from kitaru.context import Unwind
 from kitaru.errors import (
@@ -90,6 +90,7 @@ class Driver:
         self.ledger = self._calls.ledger
         self._course = self._calls.course
         self._renewed = clock.monotonic()
+        self._jumps = clock.Jumps()
         self._was_let_go = False
         self._owes_lease = False
 
@@ -140,7 +141,7 @@ class Driver:
     def _fault(self, exc: BaseException) -> KitaruRuntimeError:
         error = KitaruRuntimeError(
             f"Driving execution {self.exec_id} failed inside Kitaru: {type(exc).__name__}: "
-            f"{exc!s:.300}. What is recorded is kept: run it again with "
+            f"{redaction.recordable(str(exc)):.300}. What is recorded is kept: run it again with "
             f"`kitaru executions retry {self.exec_id}` (or resume, when it is stalled)."
         )
         error.__cause__ = exc
@@ -272,7 +273,8 @@ class Driver:
             return
         running = self._calls.running
         overdue = running.overdue(now)
-        renew = now - self._renewed >= config.LEASE_RENEW_SECONDS
+        # After a jump of the clock the lease looks as if it had run out, or held for days.
+        renew = self._jumps.has_jumped() or now - self._renewed >= config.LEASE_RENEW_SECONDS
         self._course.expire()
         if not (overdue or renew or flush_due(self.ledger, clock.now_us())):
             return

@@ -10,6 +10,7 @@ log store, if one is set. Any number of workers may serve a store.
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -90,6 +91,8 @@ class _Worker:
         self._pauses: dict[str, _Pause] = {}
         self._seen = -1
         self._next_look = 0.0
+        self._jumps = clock.Jumps()
+        self._quiet_until = 0.0
 
     def serve(self, *, once: bool, stop: threading.Event) -> Iterator[Event]:
         chosen = {each.exec_id for each in self._find()} if once else None
@@ -114,6 +117,11 @@ class _Worker:
     def _look(self, chosen: set[str] | None) -> None:
         """Take up what is due, of what was chosen, as far as there is room."""
         now = clock.monotonic()
+        if self._jumps.has_jumped():  # those that live renew their leases meanwhile
+            self._quiet_until = now + config.WORKER_PAUSE_SECONDS
+        if now < self._quiet_until:
+            self._next_look = self._quiet_until
+            return
         with self._store.snapshot() as conn:
             found = due.undriven(conn)
             next_at = due.next_at(conn)
@@ -131,7 +139,8 @@ class _Worker:
         if chosen is not None:
             chosen &= {each.exec_id for each in found}  # the others went on without us
             found = [each for each in found if each.exec_id in chosen]
-        for each in found:
+        # Not the oldest first: workers side by side would start runners for the same ones.
+        for each in random.sample(found, len(found)):
             pause = self._pauses.get(each.exec_id)
             if each.exec_id in self._taking or (pause is not None and now < pause.until):
                 continue

@@ -1,14 +1,13 @@
-"""A driver is stopped past its lease, overtaken, and continued: it must not write a byte.
+"""Drivers are stopped past their lease, overtaken, and continued: they must not write a byte.
 
-Its lease is ended by hand in the file, so that nobody has to wait for it. What the store holds
-when the overtaker has completed is compared, row by row, with what it holds after the stopped
-driver woke up and ended.
+Leases are ended by hand in the file, so that nobody has to wait for them. What the store holds
+when the overtakers have completed is compared, row by row, with what it holds after the stopped
+drivers woke up and ended; each of them ends with a named error.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import signal
@@ -18,6 +17,8 @@ from typing import Any
 
 from kitaru import KitaruClient
 from tests import support
+from tests.chaos import drivers
+from tests.chaos.history import History, check
 from tests.chaos.trial import Trial
 
 #: What is stopped somewhere on its way.
@@ -26,6 +27,8 @@ FLOWS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("fan", {"rounds": 6, "width": 8}),
     ("asks", {"length": 10, "timeout": 60.0}),
 )
+#: Executions that one process drives, and that are stopped with it.
+TOGETHER = 5
 
 
 @contextlib.contextmanager
@@ -69,48 +72,75 @@ def check_runner(home: Path, exec_id: str) -> bool:
 
 
 def run(home: Path, *, rounds: int, rng: random.Random) -> str:
-    """Stop drivers at random moments, half of them runners, half processes of a user's."""
-    done = 0
+    """Stop drivers at random moments: some runners of clients, mostly processes with several."""
+    History(home).begin()
+    done, turn = 0, 0
     while done < rounds:
-        flow, inputs = FLOWS[done % len(FLOWS)]
-        marks = rng.randint(1, 20)
-        done += (_stop_runner if rng.random() < 0.5 else _stop_own)(home, flow, inputs, marks)
-    return f"{rounds} rounds"
+        flow, inputs = FLOWS[turn % len(FLOWS)]
+        if turn % 10 == 0:
+            done += _stop_runner(home, flow, inputs, rng.randint(1, 20))
+        else:
+            done += _stop_several(home, flow, inputs, rng.randint(1, 20 * TOGETHER))
+        turn += 1
+    return f"{done} stopped drivers overtaken, 0 stale writes; {check(home)}"
 
 
-def _stop_runner(home: Path, flow: str, inputs: dict[str, Any], marks: int) -> bool:
+def _stop_runner(home: Path, flow: str, inputs: dict[str, Any], marks: int) -> int:
     executions = KitaruClient(home=home).executions
-    started = executions.run(f"tests.flows:{flow}", inputs, root=str(support.ROOT))
-    _let_run(home, started.exec_id, marks)
-    return check_runner(home, started.exec_id)
+    exec_id = executions.run(f"tests.flows:{flow}", inputs, root=str(support.ROOT)).exec_id
+    _let_run(home, [exec_id], marks)
+    return check_runner(home, exec_id)
 
 
-def _stop_own(home: Path, flow: str, inputs: dict[str, Any], marks: int) -> bool:
-    process, exec_id = support.start(home, flow, **inputs)
-    _let_run(home, exec_id, marks)
-    with stopped(home, process.pid) as is_stopped:
-        if is_stopped:
-            overtake(home, exec_id)
+def _stop_several(home: Path, flow: str, inputs: dict[str, Any], marks: int) -> int:
+    driver = drivers.start(home, f"tests.flows:{flow}", copies=TOGETHER, **inputs)
+    exec_ids = driver.started()
+    _let_run(home, exec_ids, marks)
+    with stopped(home, driver.pid):
+        left = [each for each in exec_ids if not _is_over(home, each)]
+        _overtake_all(home, left)
         before = support.dump(home)
-    assert not is_stopped or support.dump(home) == before
-    # Whoever waits in the overtaken process is told how the execution ended.
-    assert json.loads(support.finish(process)) == _result(home, exec_id)
-    return is_stopped
+    assert support.dump(home) == before, "a continued driver has written"
+    for ended in driver.ended():
+        overtaken = ended.exec_id in left
+        assert (ended.why, ended.error) == (
+            ("lost", "KitaruLeaseError") if overtaken else ("complete", None)
+        )
+        # Whoever waits in the overtaken process is told how the execution ended.
+        assert ended.result == KitaruClient(home=home).executions.get(ended.exec_id).result
+    return len(left)
 
 
-def _let_run(home: Path, exec_id: str, marks: int) -> None:
+def _overtake_all(home: Path, exec_ids: list[str]) -> None:
+    """Drive executions to their ends in another process."""
+    executions = KitaruClient(home=home).executions
+    for exec_id in exec_ids:
+        for asked in executions.pending_waits(exec_id):
+            value = f"answer to {asked.name}"
+            executions.input(exec_id, wait=asked.name, value=value)
+            History(home).note("answered", f"{exec_id}/{asked.name}", value)
+    driver = drivers.resume(home, *exec_ids)
+    assert driver.started() == exec_ids
+    for exec_id in exec_ids:
+        support.see_through(home, exec_id)
+        assert executions.get(exec_id).status == "completed"
+    driver.ended()
+
+
+def _is_over(home: Path, exec_id: str) -> bool:
+    return KitaruClient(home=home).executions.get(exec_id).status.is_finished
+
+
+def _let_run(home: Path, exec_ids: list[str], marks: int) -> None:
+    """Wait until so many checkpoints have run, or none of the executions runs on by itself."""
     executions = KitaruClient(home=home).executions
     support.until(
         lambda: (
-            len(support.effects(home, exec_id)) >= marks
-            or executions.get(exec_id).status != "running"
+            sum(len(support.effects(home, each)) for each in exec_ids) >= marks
+            or all(executions.get(each).status != "running" for each in exec_ids)
         ),
-        f"{exec_id} makes progress",
+        f"{exec_ids} make progress",
     )
-
-
-def _result(home: Path, exec_id: str) -> Any:
-    return KitaruClient(home=home).executions.get(exec_id).result
 
 
 def _stop(home: Path, pid: int) -> bool:

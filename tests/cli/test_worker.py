@@ -15,9 +15,10 @@ import pytest
 
 import kitaru
 from kitaru import KitaruClient, clock, config, worker
-from kitaru.errors import KitaruUsageError
+from kitaru.errors import KitaruStateError, KitaruUsageError
 from kitaru.store import due
 from tests import child_flows, drives, support
+from tests.chaos import claims
 from tests.drives import left
 from tests.support import until
 
@@ -244,11 +245,36 @@ def test_two_workers_take_up_each_execution_once() -> None:
         until(lambda: len(one.events) + len(other.events) == len(found), "each is told once")
 
 
+def test_each_worker_has_an_order_of_its_own_so_that_few_want_the_same(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims.make_stalled(home, 20)
+
+    def order() -> list[str]:
+        tries: list[str] = []
+
+        def refuse(exec_id: str) -> None:
+            tries.append(exec_id)
+            raise KitaruStateError("Another worker was quicker.")
+
+        monkeypatch.setattr((client := KitaruClient()).executions, "resume", refuse)
+        list(worker.serve(client, once=True, limit=1))
+        return tries
+
+    one, other = order(), order()
+    assert one != other
+    assert sorted(one) == sorted(other)
+
+
 class SwiftClock(clock.Clock):
-    """A clock whose waits pass at once, as far as it can tell."""
+    """A clock whose waits pass at once, as far as it can tell; it is set `ahead` by hand."""
 
     def __init__(self) -> None:
         self.passed = 0.0
+        self.ahead = 0.0
+
+    def now_us(self) -> int:
+        return super().now_us() + round(self.ahead * 1_000_000)
 
     def monotonic(self) -> float:
         return self.passed
@@ -256,6 +282,27 @@ class SwiftClock(clock.Clock):
     def wait(self, event: threading.Event, seconds: float) -> bool:
         self.passed += max(seconds, 0.001)
         return event.wait(0.0001)
+
+
+@pytest.mark.parametrize("seconds", [7200.0, -86_400.0])
+def test_when_the_clock_was_set_drivers_have_time_to_renew_their_leases(
+    home: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    claims.make_stalled(home, 1)
+    tries: list[float] = []
+
+    def refuse(exec_id: str) -> None:
+        tries.append(clock.monotonic())
+        raise KitaruStateError("Its runner is alive.")
+
+    client = KitaruClient()
+    monkeypatch.setattr(client.executions, "resume", refuse)
+    swift = SwiftClock()
+    with clock.use(swift):
+        served = worker.serve(client, once=True)
+        swift.ahead = seconds
+        assert list(served) == []
+    assert tries[0] >= config.WORKER_PAUSE_SECONDS
 
 
 def test_an_execution_whose_code_cannot_be_found_is_told_once_and_tried_ever_less_often(

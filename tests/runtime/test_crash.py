@@ -41,8 +41,8 @@ def has(exec_id: str, status: str) -> Execution:
 
 @pytest.mark.parametrize(
     ("scenario", "kills"),
-    list(zip(SCENARIOS, (7, 3, 3, 3), strict=True)),
-    ids=["chain", "fan-out", "wait lets go", "wait polls"],
+    list(zip(SCENARIOS, (7, 3, 3, 3, 3, 3), strict=True)),
+    ids=[scenario.name for scenario in SCENARIOS],
 )
 def test_a_flow_killed_again_and_again_ends_as_if_undisturbed(
     home: Path, scenario: Scenario, kills: int

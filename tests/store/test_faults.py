@@ -215,8 +215,9 @@ def test_a_damaged_result_is_an_error_wherever_it_is_read(home: Path, size: int)
         again.wait()
 
 
-def test_random_damage_never_changes_a_value(tmp_path: Path) -> None:
-    assert rot.run(tmp_path, rounds=20, rng=random.Random(3))
+@pytest.mark.parametrize("attack", [rot.run, rot.run_killed])
+def test_random_damage_never_changes_a_value(tmp_path: Path, attack: Callable[..., str]) -> None:
+    assert attack(tmp_path, rounds=10, rng=random.Random(3))
 
 
 # --- folders of others

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 import kitaru
-from kitaru import KitaruBackendError, KitaruClient, config
+from kitaru import KitaruBackendError, KitaruClient, config, private
 from kitaru.store import Store, connection, open_store
 from tests import flows, support
+from tests.chaos import wal_reset
 
 
 def test_a_fork_may_not_use_its_parents_store_but_opens_its_own(home: Path) -> None:
@@ -42,6 +43,30 @@ print(flows.chain.run(length=3).wait() == flows.chain.run(length=3).wait(), file
 """
     assert support.run_python(home, program) == ["KitaruBackendError True"] * 3 + ["True", "True"]
     assert support.is_sound(home)
+
+
+def test_a_fork_is_refused_its_parents_store_while_a_thread_of_that_commits(home: Path) -> None:
+    program = """
+import os, signal, threading
+from kitaru import KitaruError, config
+from kitaru.store import open_store
+store, inside, over = open_store(config.find_home()), threading.Event(), threading.Event()
+work = lambda conn: (inside.set(), over.wait())
+thread = threading.Thread(target=store.together, args=(work,))
+thread.start()
+inside.wait()
+if (child := os.fork()) == 0:
+    signal.alarm(20)
+    try:
+        store.together(lambda conn: None)
+    except KitaruError as exc:
+        os._exit(int("fork" not in str(exc)))
+    os._exit(2)
+over.set()
+thread.join()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert support.run_python(home, program) == ["0"]
 
 
 def test_a_fork_that_outlives_its_killed_parent_holds_no_lock(home: Path) -> None:
@@ -138,6 +163,65 @@ def test_writers_take_turns_at_one_lock(home: Path) -> None:
     with store.write():
         assert not support.write_lock_is_free(home)
     assert support.write_lock_is_free(home)
+
+
+def test_a_process_that_opens_the_file_twice_still_has_it_open(home: Path) -> None:
+    store = open_store(config.find_home())
+    Store(store.home, durability="normal").close()
+    flow = "from tests import flows; flows.chain.run(length=1).wait()"
+    support.run_python(home, f"{flow}; from kitaru import store; store.close_all()")
+    # The last one to close a store removes it; removed under us, it would take our commits along.
+    assert (home / "kitaru.db-wal").exists()
+    flows.chain.run(length=1).wait()
+    assert support.query(home, "SELECT count(*) FROM executions") == [(2,)]
+
+
+def test_maintenance_beside_a_writer_loses_nothing(home: Path) -> None:
+    assert wal_reset.run(home / "busy", side=1, writing=1, seconds=0.3) > 0
+
+
+def test_by_default_each_commit_of_a_process_is_pushed_to_the_disk(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KITARU_DURABILITY")
+    names = ("synchronous", "fullfsync", "checkpoint_fullfsync")
+    program = f"""
+from kitaru import config
+from kitaru.store import open_store
+with open_store(config.find_home()).write() as conn:
+    for name in {names}:
+        print(name, *conn.execute(f"PRAGMA {{name}}").fetchone())
+"""
+    FULL = 2
+    assert support.run_python(home, program) == [
+        f"{names[0]} {FULL}",
+        *(f"{n} 1" for n in names[1:]),
+    ]
+
+
+def test_the_wal_gets_smaller_again_after_a_large_write(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_WAL_LIMIT_BYTES", 100_000)
+    store = open_store(config.find_home())
+    wal = home / "kitaru.db-wal"
+    for size in (6_000_000, 1):
+        with store.write() as conn:
+            conn.execute("INSERT INTO chunks VALUES (?, 0, zeroblob(?))", (f"test:{size}", size))
+    assert wal.stat().st_size <= 100_000
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.glusterfs", "fuse.sshfs"])
+def test_a_home_on_a_network_file_system_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    mounts = home / "mounts"
+    mounts.write_text(f"disk / ext4 rw 0 0\nserver:/x {home} {kind} rw 0 0\n")
+    monkeypatch.setattr(private, "_MOUNTS", mounts)
+    with pytest.raises(KitaruBackendError, match="is on a network file system"):
+        open_store(config.find_home())
+    monkeypatch.setenv("KITARU_ALLOW_NETWORK_HOME", "1")
+    open_store(config.find_home())
 
 
 def test_a_closed_store_is_opened_anew(home: Path) -> None:

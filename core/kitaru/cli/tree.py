@@ -13,7 +13,7 @@ from rich.constrain import Constrain
 from rich.text import Text
 from rich.tree import Tree
 
-from kitaru import clock, launch
+from kitaru import answers, clock
 from kitaru.cli import characters, output, style, views
 from kitaru.client.watching import Progress
 from kitaru.models import CallStatus, Execution, PendingWait
@@ -114,7 +114,7 @@ class View:
     def _notes(self, call: Call, wait: PendingWait | None) -> list[Text]:
         """What stands below a call: failed attempts, and an open question with how to answer it."""
         if wait is not None and self.execution is not None:
-            answer = launch.input_line(self.execution.exec_id, wait.name)
+            answer = answers.input_line(self.execution.exec_id, wait.name)
             question = [self._text(("magenta", wait.question))] if wait.question else []
             return [*question, self._text(("dim", answer), wraps=True)]
         tries = [

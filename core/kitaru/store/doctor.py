@@ -133,7 +133,7 @@ def repair(database: Database, *, counts: bool) -> None:
     """
     with database.write() as conn:
         conn.execute(
-            "UPDATE waits SET status = 'withdrawn', resolved_at = ? "  # noqa: S608
+            "UPDATE waits SET status = 'withdrawn', resolved_at = max(?, created_at) "  # noqa: S608
             f"WHERE (execution, seq) IN (SELECT execution, seq {_ORPHANED_WAITS})",
             (clock.now_us(),),
         )

@@ -221,7 +221,8 @@ def advance(
     now = clock.now_us()
     conn.execute(
         "UPDATE executions SET status = ?, status_reason = ?, "
-        "started_at = coalesce(started_at, ?), ended_at = ? WHERE id = ?",
+        "started_at = coalesce(started_at, max(?, created_at)), "
+        "ended_at = max(?, coalesce(started_at, created_at)) WHERE id = ?",
         (
             status.value,
             reason,

@@ -60,5 +60,6 @@ _ADVICE = {
     sqlite3.SQLITE_CANTOPEN: "cannot be opened. Check that the folder exists and is accessible",
     sqlite3.SQLITE_BUSY: "is locked by another program that writes it. Close that program",
     sqlite3.SQLITE_LOCKED: "is locked by another program that writes it. Close that program",
+    sqlite3.SQLITE_INTERRUPT: "took too long to answer. Ask for less: one flow, or a time",
     sqlite3.SQLITE_TOOBIG: "cannot hold a value this large. Store it elsewhere and record its name",
 }

@@ -218,7 +218,7 @@ def _ended(head: dict[str, Any], mark: dict[str, Any]) -> dict[str, Any]:
     if not ExecutionStatus(head["status"]).is_finished:
         head["status_reason"] = f"It was {head['status']} when it was exported."
         head["status"] = ExecutionStatus.CANCELLED.value
-        head["ended_at"] = clock.now_us()
+        head["ended_at"] = clock.not_before(head["started_at"] or head["created_at"])
     return head
 
 

@@ -59,8 +59,9 @@ def ask(conn: sqlite3.Connection, execution: int, question: Question) -> None:
 def answer(conn: sqlite3.Connection, execution: int, seq: int, *, value: bytes) -> None:
     """Store the answer to a pending question."""
     conn.execute(
-        "UPDATE waits SET status = 'answered', answer = ?, answer_digest = ?, resolved_at = ?, "
-        "rejected = NULL WHERE execution = ? AND seq = ? AND status = 'pending'",
+        "UPDATE waits SET status = 'answered', answer = ?, answer_digest = ?, "
+        "resolved_at = max(?, created_at), rejected = NULL "
+        "WHERE execution = ? AND seq = ? AND status = 'pending'",
         (value, codec.digest(value), clock.now_us(), execution, seq),
     )
 
@@ -77,7 +78,7 @@ def reject(conn: sqlite3.Connection, execution: int, seq: int, *, reason: str) -
 def abort_all(conn: sqlite3.Connection, execution: int) -> None:
     """Close every pending question without an answer."""
     conn.execute(
-        "UPDATE waits SET status = 'aborted', resolved_at = ? "
+        "UPDATE waits SET status = 'aborted', resolved_at = max(?, created_at) "
         "WHERE execution = ? AND status = 'pending'",
         (clock.now_us(), execution),
     )
@@ -94,7 +95,7 @@ def status(conn: sqlite3.Connection, execution: int, seq: int) -> str | None:
 def withdraw(conn: sqlite3.Connection, execution: int, seq: int) -> None:
     """The flow no longer asks this."""
     conn.execute(
-        "UPDATE waits SET status = 'withdrawn', resolved_at = ? "
+        "UPDATE waits SET status = 'withdrawn', resolved_at = max(?, created_at) "
         "WHERE execution = ? AND seq = ? AND status = 'pending'",
         (clock.now_us(), execution, seq),
     )
