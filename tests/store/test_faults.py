@@ -339,9 +339,12 @@ def test_a_lock_file_that_cannot_be_opened_is_named(home: Path) -> None:
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can make a folder of another user")
-def test_a_folder_that_cannot_be_read_is_refused_by_name(home: Path, open_folder: Path) -> None:
+@pytest.mark.parametrize("closed", ["home", "."])
+def test_a_folder_that_cannot_be_read_is_refused_by_name(
+    home: Path, open_folder: Path, closed: str
+) -> None:
     shutil.copytree(home, open_folder / "home")
-    (open_folder / "home").chmod(0o700)
+    (open_folder / closed).chmod(0o700)
     (line,) = support.run_python(open_folder / "home", REFUSED)
     assert line.startswith("KitaruBackendError")
     assert str(open_folder / "home") in line
