@@ -135,7 +135,9 @@ def see_through(home: Path, exec_id: str) -> None:
         return executions.get(exec_id).status.is_finished
 
     def is_taken_up() -> bool:
-        return executions.get(exec_id).status != "waiting" or not executions.continues(exec_id)
+        found = executions.get(exec_id)
+        asks_more = bool(found.pending_waits)
+        return found.status != "waiting" or asks_more or not executions.continues(exec_id)
 
     while until(lambda: has_ended() or executions.pending_waits(exec_id), "it goes on"):
         if has_ended():
@@ -143,7 +145,8 @@ def see_through(home: Path, exec_id: str) -> None:
         (asked,) = executions.pending_waits(exec_id)
         executions.input(exec_id, wait=asked.name, value=f"answer to {asked.name}")
         until(is_taken_up, "a polling driver takes the answer, or has let go")
-        if executions.get(exec_id).status == "waiting":
+        found = executions.get(exec_id)
+        if found.status == "waiting" and not found.pending_waits:
             executions.resume(exec_id)
 
 
