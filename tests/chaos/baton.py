@@ -19,6 +19,8 @@ from kitaru import clock, futures, heart, pool, runtime
 
 _FIRST_US = 1_700_000_000_000_000
 _TURN_US = 1500
+#: How often the thread that could go on does: handing over takes time.
+_GOES_ON = 0.6
 #: Modules whose threads and waits are the baton's.
 _MODULES = (futures, heart, pool, runtime)
 
@@ -58,6 +60,7 @@ class Baton(clock.Clock):
         self._stuck = False
         self.is_over = False
         self.turns = 0
+        self.failures: list[BaseException] = []
         _local.runner = self._judge
 
     # --- time --------------------------------------------------------------------------------
@@ -105,6 +108,9 @@ class Baton(clock.Clock):
                 self._stuck = True
                 return self._judge
             self._us = max(self._us, min(times))
+        if _local.runner in able and self._rng.random() < _GOES_ON:
+            here: _Runner = _local.runner
+            return here
         return self._rng.choice(able)
 
     def _is_able(self, runner: _Runner) -> bool:
@@ -140,9 +146,14 @@ class Baton(clock.Clock):
         def run() -> None:
             _local.runner = runner
             runner.go.acquire()
-            with contextlib.suppress(Died):
+            try:
                 if not self.is_over:
                     work()
+            except Died:
+                pass
+            except BaseException as exc:  # whoever judges hears of it; the others go on
+                if not self.is_over:
+                    self.failures.append(exc)
             self._runners.remove(runner)
             (self._judge if self.is_over else self._next()).go.release()
 

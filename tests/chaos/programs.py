@@ -48,6 +48,8 @@ class World:
     """What programs see outside of the store: how often each call ran, and what is mended."""
 
     runs: Counter[str] = field(default_factory=Counter)
+    #: How often each is to run, when nobody dies.
+    wanted: Counter[str] = field(default_factory=Counter)
     is_mended: bool = False
     #: Told of each run of a checkpoint, before it does anything.
     ran: Callable[[str], None] = lambda key: None
@@ -93,13 +95,15 @@ def mixed(*parts: object) -> int:
     return zlib.crc32(repr(parts).encode()) % 10_000
 
 
-def _run() -> int:
+def _run(wanted: int = 1) -> int:
     """Note that the checkpoint that is running here runs; which time it is."""
     call = kitaru.current_checkpoint()
     assert call is not None
-    world.ran(call.idempotency_key)
-    world.runs[call.idempotency_key] += 1
-    return world.runs[call.idempotency_key]
+    key = call.idempotency_key
+    world.ran(key)
+    world.runs[key] += 1
+    world.wanted[key] = max(wanted, world.wanted[key])
+    return world.runs[key]
 
 
 @checkpoint
@@ -124,20 +128,20 @@ def save(number: int, value: int) -> dict[str, int]:
 
 @checkpoint(retries=2, retry_delay=2.0)
 def flaky(number: int, value: int) -> int:
-    if _run() <= number % 3:
+    if _run(number % 3 + 1) <= number % 3:
         raise ConnectionError("not this time")
     return mixed("flaky", number, value)
 
 
 @checkpoint(retries=1, retry_delay=0.1)
 def fails(number: int) -> int:
-    _run()
+    _run(2)
     raise ValueError(f"{number} never works")
 
 
 @checkpoint
 def broken(number: int, value: int) -> int:
-    _run()
+    _run(1 if world.is_mended else 2)
     if not world.is_mended:
         raise RuntimeError(TO_MEND)
     return mixed("broken", number, value)
