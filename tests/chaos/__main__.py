@@ -22,11 +22,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos import calls, forks, kills, model, races, readers, rot, values, writers, zombies
+from tests.chaos import (
+    calls,
+    forks,
+    huge,
+    kills,
+    model,
+    races,
+    readers,
+    rot,
+    values,
+    writers,
+    zombies,
+)
 from tests.chaos.trial import Scope, Skipped, Trial
 from tests.support import ROOT
 
-MODULES = (kills, races, zombies, rot, writers, calls, model, forks, readers, values)
+MODULES = (kills, races, zombies, rot, writers, calls, model, forks, readers, values, huge)
 TRIALS: dict[str, Trial] = {trial.name: trial for module in MODULES for trial in module.TRIALS}
 SIDE_BY_SIDE = 2
 #: A trial that has not ended by then hangs; at ten times the length it has ten times as long.

@@ -20,6 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kitaru.codec as codec
+from kitaru.codec import pieces
+from kitaru.errors import KitaruSerializationError
 
 CORE = Path(codec.__file__).parents[2]
 
@@ -129,6 +131,26 @@ def test_every_accepted_value_comes_back_equal_and_of_the_same_type(value: Any) 
     assert codec.encode(back) == data
     assert codec.fingerprint(back, path="value") == codec.fingerprint(value, path="value")
     assert codec.encode_any(value, path="value") == data
+
+
+@given(st.text(st.characters()) | any_text | st.binary() | st.binary().map(bytearray))
+def test_a_value_that_is_handled_in_pieces_has_the_same_record(value: Any) -> None:
+    record = codec.encode([value])[1:-1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pieces, "PIECE", 3)
+        assert codec.encode(value) == record
+        assert same(codec.decode(record), value)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b'"a"b"', b'"a\nb"', b'"\xff"', b'{"$":"bytes","v":"=a"}', b'{"$":"bytes","v":"YWI","v":"="}'],
+)
+def test_a_damaged_record_that_is_handled_in_pieces_is_refused(data: bytes) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pieces, "PIECE", 3)
+        with pytest.raises(KitaruSerializationError):
+            codec.decode(data)
 
 
 @given(values)
