@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import tracemalloc
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
@@ -140,6 +141,21 @@ def test_a_value_that_is_handled_in_pieces_has_the_same_record(value: Any) -> No
         patch.setattr(pieces, "PIECE", 3)
         assert codec.encode(value) == record
         assert same(codec.decode(record), value)
+
+
+@pytest.mark.parametrize("value", ["x" * 4_000_000, b"x" * 4_000_000], ids=["text", "bytes"])
+def test_a_large_value_is_never_copied_a_second_time(value: Any) -> None:
+    tracemalloc.start()
+    try:
+        record = codec.encode(value)
+        of_encoding = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        assert codec.decode(record) == value
+        of_decoding = tracemalloc.get_traced_memory()[1] - len(record)
+    finally:
+        tracemalloc.stop()
+    assert of_encoding < 1.5 * len(record)  # it grows by steps
+    assert of_decoding < 1.3 * len(value)
 
 
 @pytest.mark.parametrize(
