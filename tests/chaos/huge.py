@@ -66,10 +66,10 @@ def speak(lines: int) -> list[float]:
     """Many lines; how long each tenth of them took."""
     took = []
     for _ in range(10):
-        begun = time.perf_counter()
+        begun = time.process_time()  # also of the thread that writes them out
         for number in range(lines // 10):
             print(f"line {number} of a long story")
-        took.append(time.perf_counter() - begun)
+        took.append(time.process_time() - begun)
     return took
 
 
