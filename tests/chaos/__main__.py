@@ -30,6 +30,7 @@ from tests.chaos import (
     forks,
     framing,
     full_disk,
+    huge,
     kills,
     model,
     page,
@@ -44,6 +45,7 @@ from tests.chaos import (
     suite,
     sweeps,
     targets,
+    texts,
     upgrades,
     values,
     wal_reset,
@@ -79,6 +81,8 @@ MODULES = (
     framing,
     readonly,
     targets,
+    huge,
+    texts,
 )
 TRIALS: dict[str, Trial] = {trial.name: trial for module in MODULES for trial in module.TRIALS}
 SIDE_BY_SIDE = 2

@@ -15,7 +15,7 @@ import kitaru
 from kitaru import KitaruBackendError, KitaruClient, config, private
 from kitaru.store import Store, connection, open_store
 from tests import flows, support
-from tests.chaos import wal_reset
+from tests.chaos import readers, wal_reset
 
 
 def test_a_fork_may_not_use_its_parents_store_but_opens_its_own(home: Path) -> None:
@@ -94,6 +94,14 @@ with store.write():
     finally:
         os.kill(child, signal.SIGKILL)
         support.kill(process)
+
+
+def test_the_log_of_writes_is_short_again_once_a_long_reader_has_ended(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_WAL_LIMIT_BYTES", 0)
+    told = readers.run(home, commits=1200, seconds=60)
+    assert "1200 commits under two readers, WAL up to" in told
 
 
 def test_a_store_that_another_program_locks_is_an_error_that_says_so(
