@@ -34,15 +34,20 @@ async def answered(desk: Desk, work: Callable[[], T], *, uri: str | None = None)
     Raises:
         MCPError: it failed.
     """
-    data = None if uri is None else {"uri": uri}
     try:
         return await in_thread(work)
     except KitaruError as error:
         code = INVALID_PARAMS if isinstance(error, _ITS_FAULT) else INTERNAL_ERROR
         raise MCPError(
-            code=code, message=replies.refusal_text(error, desk=desk), data=data
+            code=code, message=replies.refusal_text(error, desk=desk), data=_about(uri)
         ) from None
     except Exception as error:  # the process's edge: no text of a fault leaves it
         _log.exception("a request failed")
         text = f"The request failed unexpectedly ({type(error).__name__})."
-        raise MCPError(code=INTERNAL_ERROR, message=text, data=data) from None
+        raise MCPError(code=INTERNAL_ERROR, message=text, data=_about(uri)) from None
+
+
+def _about(uri: str | None) -> dict[str, str] | None:
+    from kitaru import render  # a server that answers without an error does without
+
+    return None if uri is None else {"uri": render.safe_message(uri)}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -25,12 +28,39 @@ os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.null.Keyring"
 # A process that is killed loses nothing at either level: only a power cut tells them apart.
 os.environ.setdefault("KITARU_DURABILITY", "normal")
 
-# Nor do they reach the developer's own store; in a folder for each process, left to the system.
-os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="kitaru-tests-")
+# What a disk is slow at, to keep what a power cut would take, is in memory as good as done.
+_MEMORY = Path("/dev/shm")
+_ENOUGH = 2 << 30
+
+
+def _has_room(folder: Path) -> bool:
+    """Whether a folder may hold the stores of a run, and programs that tests write and start."""
+    return (
+        os.access(folder, os.W_OK)
+        and shutil.disk_usage(folder).free > _ENOUGH
+        and not os.statvfs(folder).f_flag & os.ST_NOEXEC
+    )
+
+
+if "TMPDIR" not in os.environ and _has_room(_MEMORY):
+    os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
+
+# Nor do they reach the developer's own store, but one for each process.
+os.environ["XDG_DATA_HOME"] = _data = tempfile.mkdtemp(prefix="kitaru-tests-")
+atexit.register(shutil.rmtree, _data, ignore_errors=True)
+
+# Modules and tests stay to the end of the process: nothing of them is garbage.
+gc.disable()
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("nightly", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector pass over what has been loaded, and begin with what tests make."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

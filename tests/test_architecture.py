@@ -36,6 +36,7 @@ LAYERS: dict[str, int] = {
     "files": 1,
     "host": 1,
     "locks": 1,
+    "private": 1,
     "vault": 1,
     "masks": 1,
     "limits": 1,

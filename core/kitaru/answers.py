@@ -14,6 +14,13 @@ from kitaru import redaction
 from kitaru.errors import KitaruWaitValidationError
 
 _TOO_DEEP = "it is nested too deep"
+#: Schemas that ask for nothing but a type, by the type.
+_PLAIN: dict[type, tuple[dict[str, str], ...]] = {
+    bool: ({"type": "boolean"},),
+    int: ({"type": "integer"}, {"type": "number"}),
+    float: ({"type": "number"},),
+    str: ({"type": "string"},),
+}
 
 
 def encode(value: Any, *, wait: str) -> bytes:
@@ -76,6 +83,9 @@ def misfit(
         root: the document that references in the schema point into, when that is another.
         name: what the value is called; one that looks like a secret's keeps it out of the text.
     """
+    if isinstance(schema, dict) and schema in _PLAIN.get(type(value), ()):
+        return None  # most often, and without loading what checks the rest
+
     import jsonschema
     from jsonschema.exceptions import UnknownType, best_match
     from referencing import Registry

@@ -6,11 +6,11 @@ It is written as steps (`effects`), which a sync flow's driver walks and an asyn
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from kitaru import clock, config
+from kitaru import clock, config, redaction
 from kitaru.context import CallRequest, CallScope, Request, Unwind
 from kitaru.course import Course
 from kitaru.effects import CalledOff, Commit, Pause, Recorded, Steps, Tried, Try
@@ -19,6 +19,7 @@ from kitaru.journal import Step
 from kitaru.ledger import Ledger
 from kitaru.models import CallStatus
 from kitaru.store import Transaction, artifacts, journal
+from kitaru.store.artifacts import NewArtifact
 from kitaru.store.journal import AttemptRecord, CallRecord
 
 
@@ -160,6 +161,7 @@ class Attempts:
     ) -> Commit:
         """Record an attempt's end with all it produced, in one transaction."""
         past = self._past
+        _look_for_secrets(self._drive, self._step, result, saved=scope.artifacts)
         record = row(
             self._step,
             self._request,
@@ -249,14 +251,26 @@ def recording(
     also: Callable[[Transaction], None] = lambda conn: None,
 ) -> Steps:
     """Write a call's row, and what belongs to it, in one commit."""
+    _look_for_secrets(drive, step, result)
     order: list[int | None] = []
 
     def work(conn: Transaction) -> None:
         order.append(drive.put(conn, record, step=step, result=result))
         also(conn)
 
-    yield Commit(work)
+    yield Commit(work, step.call_id)
     return Recorded(result=result, order=order[0])
+
+
+def _look_for_secrets(
+    drive: Drive, step: Step, result: bytes | None, *, saved: Sequence[NewArtifact] = ()
+) -> None:
+    """Warn of secrets in what a call leaves, with the lines of its own commit."""
+    if result is not None:
+        drive.ledger.look_for_secrets(f"The result of {step.call_id!r}", result, step.call_id)
+    for each in saved:
+        what = f"Artifact {each.name!r} of {step.call_id!r}"
+        drive.ledger.look_for_secrets(redaction.recordable(what), each.data, step.call_id)
 
 
 def row(step: Step, request: Request, status: CallStatus, **rest: Any) -> CallRecord:

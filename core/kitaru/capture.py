@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any, TextIO
 
-from kitaru import clock, config, context
+from kitaru import clock, config, context, redaction
 from kitaru.store.logs import LogRecord
 
 _installed = threading.Lock()
@@ -51,7 +51,7 @@ def note(
     lineno: int | None = None,
     left_out: int = 0,
 ) -> None:
-    """Record one line of the flow that is running here; outside a flow it is nobody's.
+    """Record one line of the flow that is running here, masked; outside a flow it is nobody's.
 
     `left_out` counts characters that the message has lost already.
     """
@@ -61,6 +61,7 @@ def note(
     call = context.current_call.get()
     if call is not None and call.is_abandoned:
         return
+    message = redaction.recordable(message)  # before anything is cut off
     missing = left_out + max(0, len(message) - config.MAX_LOG_MESSAGE)
     if missing:
         message = f"{message[: config.MAX_LOG_MESSAGE]} … {missing} characters left out"

@@ -157,10 +157,21 @@ def find_home(explicit: str | os.PathLike[str] | None = None) -> Home:
         ) from None
     for folder in (here, *here.parents):
         if (folder / PROJECT_FOLDER).is_dir():
+            _refuse_foreign(folder / PROJECT_FOLDER)
             return Home(folder / PROJECT_FOLDER, f"project folder {folder}")
     import platformdirs
 
     return Home(Path(platformdirs.user_data_dir("kitaru", appauthor=False)), "user data folder")
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse a store that another user has left on the way up; root may use anybody's."""
+    if not hasattr(os, "geteuid") or os.geteuid() in (0, path.stat().st_uid):
+        return
+    raise KitaruUsageError(
+        f"The nearest project folder has a store of another user, {path}, who chooses what code "
+        f"its executions run. To use it all the same, name it: KITARU_HOME='{path}'."
+    )
 
 
 _pinned: dict[str, Path] = {}

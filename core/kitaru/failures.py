@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from kitaru import codec, config
+from kitaru import codec, config, redaction
 from kitaru.errors import (
     FailureOrigin,
     KitaruDivergenceError,
@@ -39,12 +39,16 @@ _PACKAGE = str(Path(__file__).parent) + os.sep
 
 
 def describe(exc: BaseException, *, origin: FailureOrigin | None = None) -> dict[str, Any]:
-    """A failure as it is stored: message, type, traceback without locals, origin, state."""
+    """A failure as it is stored: message, type, traceback without locals, origin, state.
+
+    The values of registered secrets are masked in all of it, so they are not in what the flow gets
+    back either.
+    """
     if origin is None:
         of_user = isinstance(exc, KitaruUserCodeError) or not isinstance(exc, KitaruError)
         origin = FailureOrigin.USER_CODE if of_user else FailureOrigin.RUNTIME
     failure: dict[str, Any] = {
-        "message": _clipped(_message(exc)),
+        "message": _clipped(redaction.recordable(_message(exc))),
         "exception_type": _short_name(type(exc)),
         "traceback": _traceback(exc),
         "origin": origin.value,
@@ -125,6 +129,7 @@ def _state(exc: BaseException) -> dict[str, Any] | None:
             "state": codec.encode([_arguments(exc), vars(exc)], path="exception").decode(),
             "text": text(exc),
         }
+        recorded = redaction.recordable_value(recorded)
         # Notes and state outside args and attributes would be lost: then it is not the same.
         return recorded if text(_restore(recorded)) == recorded["text"] else None
     except Exception:  # attributes of the user's may raise anything when they are read
@@ -206,6 +211,7 @@ def _traceback(exc: BaseException) -> str:
         frames = [frame for frame in part.stack if not frame.filename.startswith(_PACKAGE)]
         part.stack = tracebacks.StackSummary.from_list(frames)
     lines = "".join(shown.format()).encode("utf-8", "backslashreplace").decode()
+    lines = redaction.recordable(lines)
     if len(lines) > config.MAX_TRACEBACK:
         missing = len(lines) - config.MAX_TRACEBACK
         lines = f"… {missing} characters left out …\n{lines[-config.MAX_TRACEBACK :]}"

@@ -13,6 +13,10 @@ from kitaru.errors import KitaruBackendError, KitaruSerializationError, KitaruUs
 
 #: Characters of one argument in a message.
 _SHOWN = 80
+#: How much of bytes is read for that: more than is shown, so that no secret is cut and missed.
+_LOOKED_AT = 4096
+#: Types whose values any check would leave as they are.
+_PLAIN = (bool, float, int, str)
 #: What parameters of any number are where none was given.
 _NONE_GIVEN: dict[object, Callable[[], Any]] = {
     inspect.Parameter.VAR_POSITIONAL: tuple,
@@ -185,8 +189,8 @@ def conform(value: Any, declared: Any, *, what: str) -> Any:
     Raises:
         KitaruUsageError: it does not fit the annotation.
     """
-    if declared is Any:
-        return value
+    if declared is Any or (type(value) is declared and declared in _PLAIN):
+        return value  # most often, and without loading pydantic
     from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
     try:
@@ -224,7 +228,7 @@ def _text(key: str, value: Any) -> str:
     if type(value) is str:
         return repr(redaction.masked(value)[:_SHOWN])[:_SHOWN]
     if type(value) is bytes:
-        return repr(value[:_SHOWN])[:_SHOWN]
+        return redaction.masked(repr(value[:_LOOKED_AT]))[:_SHOWN]
     if value is None or type(value) in (bool, float):
         return repr(value)
     if type(value) is int and value.bit_length() < 64:  # beyond some thousand digits `repr` raises

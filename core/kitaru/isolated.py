@@ -22,7 +22,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, cast
 
-from kitaru import capture, config, context, failures, targets
+from kitaru import capture, config, context, failures, masks, targets
 from kitaru.checkpoint import Checkpoint
 from kitaru.context import CallScope
 from kitaru.store import artifacts, executions, open_store
@@ -122,6 +122,7 @@ class _Scope(CallScope):
 
 def main() -> int:
     """Serve one request."""
+    masks.watch(config.find_home())  # its failures come to be stored and shown
     requests, channel = os.dup(0), _Channel(os.dup(1))
     with open(os.devnull) as null:
         os.dup2(null.fileno(), 0)

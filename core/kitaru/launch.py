@@ -274,7 +274,7 @@ def driver(
         bound = _arguments(flow, data)
         return flow.fn(*bound.args, **bound.kwargs)
 
-    return Driver(
+    made = Driver(
         store,
         lease,
         body=body,
@@ -284,6 +284,8 @@ def driver(
         is_async=flow.is_async,
         interactive=interactive,
     )
+    made.ledger.look_for_secrets("The flow's input", data)
+    return made
 
 
 def _recorded(store: Store, flow: FlowDefinition, exec_id: str) -> tuple[bytes, dict[str, Any]]:
@@ -299,9 +301,8 @@ def _recorded(store: Store, flow: FlowDefinition, exec_id: str) -> tuple[bytes, 
 
 def _changed(spec: Mapping[str, Any], flow: FlowDefinition) -> str | None:
     """A note where the flow is no longer the one that was started."""
-    if spec["source_digest"] == flow.target.source_digest:
-        return None
-    return "The flow's source has changed since this execution started."
+    same = spec["source_digest"] == flow.target.source_digest
+    return None if same else "The flow's source has changed since this execution started."
 
 
 def check_drivable(store: Store, flow: FlowDefinition, exec_id: str) -> None:
@@ -379,8 +380,7 @@ def _take(conn: Transaction, row: Row, *, action: str, flow: FlowDefinition) -> 
         _set_deadline(conn, row, spec.get("timeout"))
     reason = _changed(spec, flow)
     executions.advance(conn, row, action, reason=reason)
-    verb = {"resume": "Resumed", "retry": "Retried"}[action]
-    return _lease(conn, row, verb=verb, note=reason)
+    return _lease(conn, row, verb={"resume": "Resumed", "retry": "Retried"}[action], note=reason)
 
 
 def _lease(conn: Transaction, row: Row, *, verb: str, note: str | None = None) -> Lease:

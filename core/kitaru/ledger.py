@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from kitaru import config, context
+from kitaru import clock, config, context, masks
 from kitaru.errors import KitaruLeaseError
 from kitaru.models import ExecutionStatus
 from kitaru.store import Lease, Store, Transaction, executions, journal, leases, logs
@@ -49,6 +49,15 @@ class Ledger:
                 self._repeated[logs.key(record)] -= 1
             else:
                 self._lines.append(record)
+
+    def look_for_secrets(self, what: str, data: bytes, call_id: str | None = None) -> None:
+        """Warn where registered secrets stand in a value that is to be recorded as it is."""
+        for owner in masks.found_in(data):
+            message = (
+                f"{what} holds the registered secret {owner}, and is recorded exactly. Read "
+                "secrets where they are used (kitaru.get_secret), and keep them out of values."
+            )
+            self.line(LogRecord(clock.now_us(), "WARNING", message, call_id))
 
     def start_over(self) -> None:
         """The flow is driven from its top: what its body has told so far it tells again."""
@@ -165,6 +174,8 @@ class Ledger:
         Returns:
             The action that was taken.
         """
+        if result is not None:
+            self.look_for_secrets("The flow's result", result)
         with self.commit() as conn:
             execution = self.lease.execution
             if self.cancelled and action != "cancel":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kitaru import codec, context
+from kitaru import codec, context, redaction
 from kitaru.errors import KitaruContextError, KitaruUsageError
 
 
@@ -46,7 +46,7 @@ def log(**metadata: Any) -> None:
 
 
 def json_metadata(metadata: Any, *, what: str) -> dict[str, Any]:
-    """A copy of metadata that is plain JSON data.
+    """A copy of metadata that is plain JSON data, with the values of registered secrets masked.
 
     Raises:
         KitaruUsageError: it is not a dict with text keys and JSON values.
@@ -58,6 +58,8 @@ def json_metadata(metadata: Any, *, what: str) -> dict[str, Any]:
     if plain != metadata:
         raise KitaruUsageError(
             f"{what}: metadata must be JSON data (text, numbers, booleans, null, lists, dicts); "
-            f"got {metadata!r:.200}. Convert the value, or save it as an artifact."
+            f"got {redaction.recordable(repr(metadata)):.200}. Convert the value, or save it as "
+            "an artifact."
         )
-    return plain
+    kept: dict[str, Any] = redaction.recordable_value(plain)
+    return kept

@@ -4,15 +4,21 @@ Owns what `redaction` asks for them: the values of every home this process looks
 text is first shown, and anew when the file of a home's secrets is another one. Where they cannot be
 read, showing is refused: text is never shown unmasked because a keyring is away. Without secrets
 nothing is installed, and showing costs nothing more.
+
+A value is known in the forms it commonly takes: as it is, by its lines and long words, as JSON or
+Python writes it, in Base64 wherever it begins there, and as a part of an address. Any other
+encoding of it is another text.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 from kitaru import clock, config, redaction, vault
 from kitaru.errors import KitaruError
@@ -27,6 +33,7 @@ _AGAIN_SECONDS = 2.0
 _changing = threading.Lock()
 #: The homes with secrets, and which file of theirs was seen last.
 _homes: dict[Path, tuple[int, int, int]] = {}
+_installed: _Masks | None = None
 
 
 def watch(home: config.Home) -> None:
@@ -38,12 +45,24 @@ def watch(home: config.Home) -> None:
         mark = None
     if _homes.get(home.path) == mark:
         return
+    global _installed
     with _changing:
         if mark is None:
             _homes.pop(home.path, None)
         else:
             _homes[home.path] = mark
-        redaction.mask_with(_Masks([*_homes]) if _homes else None)
+        _installed = _Masks([*_homes]) if _homes else None
+        redaction.mask_with(_installed)
+
+
+def found_in(data: bytes) -> list[str]:
+    """Whose values stand in an encoded value, as `KEY of 'secret'`; none where none can be read."""
+    if _installed is None:
+        return []
+    try:
+        return _installed.found_in(data)
+    except KitaruError:
+        return []
 
 
 class _Masks:
@@ -51,44 +70,65 @@ class _Masks:
 
     def __init__(self, homes: list[Path]) -> None:
         self._homes = homes
-        self._forms: list[str] | None = None
+        self._owners: dict[str, str] | None = None
         self._error: KitaruError | None = None
         self._again = 0.0
 
     def __call__(self, text: str) -> str:
-        forms = self._load() if self._forms is None else self._forms
-        for form in forms:
+        for form in self._forms():
             if form in text:
                 text = text.replace(form, redaction.MASK)
         return text
 
-    def _load(self) -> list[str]:
+    def found_in(self, data: bytes) -> list[str]:
+        """The owners of values that stand in encoded data."""
+        found = (owner for form, owner in self._forms().items() if form.encode() in data)
+        return [*dict.fromkeys(found)]
+
+    def _forms(self) -> dict[str, str]:
+        """Each form of each value, and whose it is."""
+        return self._load() if self._owners is None else self._owners
+
+    def _load(self) -> dict[str, str]:
         if self._error is not None and clock.monotonic() < self._again:
             raise self._error
         try:
-            values = [value for home in self._homes for value in _values(home)]
+            values = [each for home in self._homes for each in _values(home)]
         except KitaruError as exc:
             self._error, self._again = exc, clock.monotonic() + _AGAIN_SECONDS
             raise
-        found = {form for value in values for form in _forms(value)}
+        found = {form: owner for owner, value in values for form in _forms(value)}
         # The longest first: what it contains would leave the rest of it in sight.
-        self._forms = sorted(found, key=lambda form: (-len(form), form))
-        return self._forms
+        self._owners = dict(sorted(found.items(), key=lambda each: (-len(each[0]), each[0])))
+        return self._owners
 
 
-def _values(home: Path) -> Iterator[str]:
+def _values(home: Path) -> Iterator[tuple[str, str]]:
     found = vault.read(home)
     if found is not None:
         for name in found.groups:
-            yield from found.known(name).values()
+            for key, value in found.known(name).items():
+                yield f"{key} of {name!r}", value
 
 
 def _forms(value: str) -> Iterator[str]:
-    """How a value may stand in text: whole, by its lines and long words, and escaped."""
-    words = (word for word in value.split() if len(word) >= _WORD)
-    for piece in {value, value.strip(), *map(str.strip, value.splitlines()), *words}:
-        if len(piece.strip()) >= LEAST and piece not in redaction.MASK:
-            yield piece
-            yield json.dumps(piece)[1:-1]
-            yield json.dumps(piece, ensure_ascii=False)[1:-1]
-            yield repr(piece)[1:-1]
+    """How a value may stand in text: whole, by its lines and long words, escaped and encoded."""
+    wholes = {value, value.strip(), *(word for word in value.split() if len(word) >= _WORD)}
+    for piece in wholes.union(map(str.strip, value.splitlines())):
+        if len(piece.strip()) < LEAST or piece in redaction.MASK:
+            continue
+        yield from (piece, json.dumps(piece)[1:-1], json.dumps(piece, ensure_ascii=False)[1:-1])
+        yield from (repr(piece)[1:-1], repr(piece.encode())[2:-1])
+        if piece in wholes:
+            yield from (quote(piece, safe=""), quote(piece), quote_plus(piece))
+            yield from _in_base64(piece.encode())
+
+
+def _in_base64(data: bytes) -> Iterator[str]:
+    """The characters that stand for these bytes alone, wherever among others they begin."""
+    for before in range(3):
+        # Six bits a character: those that also hold bits of a neighbour are left out.
+        first, end = -(-before * 8 // 6), (before + len(data)) * 8 // 6
+        padded = bytes(before) + data
+        yield base64.b64encode(padded).decode()[first:end]
+        yield base64.urlsafe_b64encode(padded).decode()[first:end]

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-from kitaru import clock, config, exits, failures, ids, terminal
+from kitaru import clock, config, exits, failures, ids, redaction, terminal
 from kitaru.attempts import Drive, recording, row
 from kitaru.context import Request, SleepRequest, Unwind, WaitRequest
 from kitaru.effects import Ask, CalledOff, Commit, Effect, Recorded, Rest, Steps
@@ -111,6 +111,8 @@ class Pending(ABC, Generic[R]):
 
     def _let_go(self, conn: Transaction) -> None:
         waits.let_go(conn, self._execution, [each.seq for each in self._drive.pending.copy()])
+        if self._ledger.cancelled:
+            return  # letting go would forget that somebody has cancelled it just now
         if due.is_due(conn, self._execution) or not self._may_let_go():
             return  # what it waits for has just come, or another call's outcome
         now = executions.at(conn, self._execution)
@@ -192,10 +194,12 @@ class Question(Pending[WaitRequest]):
         try:
             self._request.load(answer, self._wait_id)
         except Exception as exc:  # a validator of the user's may raise anything
-            reason = f"The answer was refused by the flow's type: {failures.text(exc):.300}"
+            reason = f"The answer was refused by the flow's type: {_refusal(exc):.300}"
             yield Commit(lambda conn: self._reject(conn, reason))
             return None
-        yield Commit(lambda conn: self._end(conn, CallStatus.COMPLETED, result=answer))
+        call_id = self._step.call_id
+        self._ledger.look_for_secrets(f"The answer to {call_id!r}", answer, call_id)
+        yield Commit(lambda conn: self._end(conn, CallStatus.COMPLETED, result=answer), call_id)
         return Recorded(result=answer, order=self._order)
 
     def _read(self) -> bytes | None:
@@ -264,6 +268,10 @@ class Nap(Pending[SleepRequest]):
             return None
         yield Commit(lambda conn: self._end(conn, CallStatus.COMPLETED, result=b"null"))
         return Recorded(result=b"null", order=self._order)
+
+
+def _refusal(exc: Exception) -> str:
+    return redaction.recordable(failures.text(exc))
 
 
 def _waiting_for(asked: Sequence[PendingWait]) -> str:

@@ -2,7 +2,7 @@
 
 A secret is what lies under a key that looks like one's, and, wherever it stands in text, the value
 of a registered secret (see `masks`). Recorded values themselves are never changed; this is for
-answers, messages and logs.
+answers, messages and logs, some of which is masked before it is written.
 """
 
 from __future__ import annotations
@@ -99,6 +99,28 @@ def masked(text: str) -> str:
         KitaruBackendError: registered values cannot be read.
     """
     return text if _mask is None else _mask(text)
+
+
+def recordable(text: str) -> str:
+    """Text that is kept only to be shown, masked before it is written.
+
+    Where registered values cannot be read it stays as it is: it is refused when it is shown.
+    """
+    try:
+        return masked(text)
+    except KitaruError:
+        return text
+
+
+def recordable_value(value: Any) -> Any:
+    """The same for all text of JSON data, its keys too."""
+    if _mask is None:
+        return value
+    if isinstance(value, dict):
+        return {recordable(key): recordable_value(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [recordable_value(item) for item in value]
+    return recordable(value) if isinstance(value, str) else value
 
 
 def safe_message(text: str) -> str:

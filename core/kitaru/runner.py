@@ -3,13 +3,16 @@
 User code is imported here and nowhere else. The flow is imported first; only then is the
 execution taken, so a failing import changes nothing. Standard output is moved away before any
 user code runs: its pipe carries one line, the answer to whoever spawned the runner. What the
-process writes past Python (a crash report, a C library) goes to `runners/<exec_id>.log`.
+process writes past Python (a crash report, a C library) goes to `runners/<exec_id>.log`, where
+registered secrets are masked, at the end at the latest; a crash leaves it as it was written.
 """
 
 from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
+import io
 import json
 import logging
 import os
@@ -19,7 +22,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from kitaru import clock, config, inputs, launch, targets
+from kitaru import clock, config, inputs, launch, redaction, targets
 from kitaru.definition import FlowDefinition
 from kitaru.errors import KitaruError
 from kitaru.heart import heart
@@ -30,6 +33,7 @@ from kitaru.store.keys import Key
 
 def main() -> int:
     """Serve one request."""
+    gc.freeze()  # modules stay to the end: no collection need look at them, the last one neither
     request = json.loads(sys.stdin.read())
     answer_to = os.fdopen(os.dup(1), "w", encoding="utf-8")
     null = os.open(os.devnull, os.O_RDWR)
@@ -59,6 +63,7 @@ def main() -> int:
         _answer(answer_to, {"error": "KitaruUsageError", "message": message})
         return 1
     log = _keep_output(home, lease.exec_id)
+    sys.stderr = _masked_stderr()
     _answer(answer_to, {"exec_id": lease.exec_id})
     _serve(driver)
     ending = driver.ending
@@ -66,10 +71,9 @@ def main() -> int:
         # The store does not tell why this driver left: it was overtaken, or could not write.
         _keep_output(home, lease.exec_id)  # its overtaker may have removed the empty file
         sys.stderr.write(f"{type(ending.error).__name__}: {ending.error}\n")
+        _tidy(log)
         return 1
-    with contextlib.suppress(FileNotFoundError):  # a runner that overtook this one was here
-        if log.stat().st_size == 0:
-            log.unlink()
+    _tidy(log)
     return 0
 
 
@@ -161,6 +165,29 @@ def _keep_output(home: config.Home, exec_id: str) -> Path:
     os.dup2(fd, 2)
     faulthandler.enable()
     return path
+
+
+class _Masked(io.TextIOWrapper):
+    """A stream that writes text without the values of registered secrets."""
+
+    def write(self, text: str) -> int:
+        super().write(redaction.recordable(text))
+        return len(text)
+
+
+def _masked_stderr() -> _Masked:
+    raw: Any = io.FileIO(2, "w", closefd=False)
+    return _Masked(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
+
+
+def _tidy(log: Path) -> None:
+    """Mask what was written past Python (by a program it ran, say); remove a file with nothing."""
+    with contextlib.suppress(FileNotFoundError):  # a runner that overtook this one was here
+        text = log.read_text("utf-8", errors="surrogateescape")
+        if not text:
+            log.unlink()
+        elif (shown := redaction.recordable(text)) != text:
+            log.write_text(shown, "utf-8", errors="surrogateescape")
 
 
 def _answer(stream: Any, answer: dict[str, Any]) -> None:

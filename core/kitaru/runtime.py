@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kitaru import capture, clock, codec, config, context, failures
+from kitaru import capture, clock, codec, config, context, failures, redaction
 from kitaru.calls import Calls
 from kitaru.context import Unwind
 from kitaru.errors import (
@@ -140,7 +140,7 @@ class Driver:
     def _fault(self, exc: BaseException) -> KitaruRuntimeError:
         error = KitaruRuntimeError(
             f"Driving execution {self.exec_id} failed inside Kitaru: {type(exc).__name__}: "
-            f"{exc!s:.300}. What is recorded is kept: run it again with "
+            f"{redaction.recordable(str(exc)):.300}. What is recorded is kept: run it again with "
             f"`kitaru executions retry {self.exec_id}` (or resume, when it is stalled)."
         )
         error.__cause__ = exc

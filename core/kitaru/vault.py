@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from kitaru import ids
+from kitaru import ids, private
 from kitaru.errors import KitaruBackendError, KitaruCorruptionError
 from kitaru.locks import FileLock
 from kitaru.redaction import MASK
@@ -181,7 +181,7 @@ def changing(home: Path) -> Iterator[Vault]:
     """
     path = path_in(home)
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private.make(home)
         with FileLock(home / _LOCK):
             vault = read(home)
             if vault is None:

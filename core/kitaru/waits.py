@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Awaitable, Coroutine, Generator
 from typing import Any, TypeVar, overload
 
@@ -9,6 +11,9 @@ from kitaru import codec, config, context, failures, logs, naming, redaction, re
 from kitaru.errors import KitaruUsageError
 
 T = TypeVar("T")
+
+#: The types most often asked for, as JSON Schema names them.
+_PLAIN: dict[type, str] = {bool: "boolean", str: "string"}
 
 
 @overload
@@ -239,11 +244,12 @@ def _question(
     if not number or not timeout >= 0:
         raise KitaruUsageError(f"wait {name!r}: timeout is {timeout!r}; give seconds >= 0.")
     json_schema, load = _type(schema, name=name)
+    told = question and redaction.recordable(question)
     return context.WaitRequest(
         name=name,
         digest=codec.fingerprint([question, json_schema], path=name),
-        shown=f"question={question!r:.80}",
-        question=question,
+        shown=f"question={told!r:.80}",
+        question=told,
         schema=json_schema,
         metadata=logs.json_metadata(metadata or {}, what=f"wait {name!r}"),
         timeout=float(min(timeout, config.MAX_SECONDS)),
@@ -254,6 +260,8 @@ def _question(
 def _type(schema: Any, *, name: str) -> tuple[dict[str, Any] | None, Any]:
     if schema is None:
         return None, lambda data, call: None
+    if schema is bool or schema is str:
+        return {"type": _PLAIN[schema]}, lambda data, call: _plain(data, schema)
     from pydantic import TypeAdapter
     from pydantic_core import from_json, to_json
 
@@ -268,3 +276,14 @@ def _type(schema: Any, *, name: str) -> tuple[dict[str, Any] | None, Any]:
             f"wait {name!r}: {schema!r:.80} cannot be described as JSON Schema ({reason}). Use a "
             "plain type, Literal, Enum, dataclass, TypedDict or pydantic model."
         ) from None
+
+
+def _plain(data: bytes, plain: Any) -> Any:
+    """An answer as pydantic loads it, which is itself loaded only to say what is wrong."""
+    with contextlib.suppress(ValueError, RecursionError):
+        value = json.loads(data)
+        if type(value) is plain and (plain is bool or redaction.is_storable(value)):
+            return value
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(plain).validate_json(data)

@@ -22,11 +22,48 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos import calls, claims, clocks, kills, races, rot, wal_reset, writers, zombies
+from tests.chaos import (
+    calls,
+    canary,
+    claims,
+    clocks,
+    full_disk,
+    kills,
+    model,
+    page,
+    planted,
+    power,
+    races,
+    rot,
+    suite,
+    sweeps,
+    upgrades,
+    wal_reset,
+    writers,
+    zombies,
+)
 from tests.chaos.trial import Scope, Skipped, Trial
 from tests.support import ROOT
 
-MODULES = (kills, races, zombies, claims, clocks, rot, writers, wal_reset, calls)
+MODULES = (
+    kills,
+    races,
+    zombies,
+    rot,
+    writers,
+    calls,
+    suite,
+    sweeps,
+    power,
+    upgrades,
+    full_disk,
+    model,
+    claims,
+    clocks,
+    wal_reset,
+    canary,
+    planted,
+)
 TRIALS: dict[str, Trial] = {trial.name: trial for module in MODULES for trial in module.TRIALS}
 SIDE_BY_SIDE = 2
 #: A trial that has not ended by then hangs; at ten times the length it has ten times as long.
@@ -96,6 +133,14 @@ def run(chosen: Sequence[Trial], seed: int, factor: float) -> list[Outcome]:
         return apart + list(pool.map(lambda trial: tried(trial, seed, factor), others))
 
 
+def record(outcomes: Sequence[Outcome], *, seed: int, factor: float, seconds: float) -> None:
+    """Write a whole run that passed into docs/guarantees.md."""
+    figures = {each.name: each.text for each in outcomes if each.verdict == PASSED}
+    if missing := page.trials_of_promises() - set(figures):
+        sys.exit(f"Nothing was recorded: no figures of {', '.join(sorted(missing))}.")
+    page.record(figures, seed=seed, factor=factor, seconds=seconds)
+
+
 def main() -> int:
     """Run the trials; the exit code is 1 if one of them failed."""
     parser = argparse.ArgumentParser(
@@ -107,6 +152,7 @@ def main() -> int:
         "--factor", type=float, help="how many times the usual length; 0.1 is a try"
     )
     parser.add_argument("--seed", type=int, help="repeat the choices of an earlier run")
+    parser.add_argument("--record", action="store_true", help="write the figures into the page")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--home", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -121,7 +167,10 @@ def main() -> int:
     outcomes = run([TRIALS[name] for name in options.trials or TRIALS], seed, factor)
     counted = {v: sum(o.verdict == v for o in outcomes) for v in (PASSED, SKIPPED, FAILED)}
     told = ", ".join(f"{count} {verdict}" for verdict, count in counted.items() if count)
-    print(f"{told}, in {time.monotonic() - began:.0f} s; seed {seed}")
+    seconds = time.monotonic() - began
+    print(f"{told}, in {seconds:.0f} s; seed {seed}")
+    if options.record:
+        record(outcomes, seed=seed, factor=factor, seconds=seconds)
     return int(counted[FAILED] > 0)
 
 

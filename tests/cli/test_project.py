@@ -62,7 +62,19 @@ def test_a_status_that_is_none_is_told_as_damage(cli):
         assert result.err.startswith("Error: An execution is damaged in the store")
 
 
-@pytest.mark.parametrize(("engine", "noted"), [("3.51.2", True), ("3.51.3", False), ("3.9", True)])
+@pytest.mark.parametrize(
+    ("engine", "noted"),
+    [
+        ("3.9", True),
+        ("3.44.5", True),
+        ("3.44.6", False),
+        ("3.45.0", True),
+        ("3.50.7", False),
+        ("3.51.2", True),
+        ("3.51.3", False),
+        ("4.0.0", False),
+    ],
+)
 def test_status_notes_an_engine_with_the_wal_reset_bug(cli, monkeypatch, engine, noted):
     monkeypatch.setattr("kitaru.client.about.sqlite_version", lambda: engine)
     item = cli.json("status").item

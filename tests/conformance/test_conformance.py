@@ -1,8 +1,8 @@
 """Every case of `cases.CASES`: undisturbed, killed at each commit and continued, and raced.
 
-A kill is before or after a commit: where a case has more than three such points, it is killed at an
-even choice of three, with `KITARU_TEST_ALL=1` at all of them. One more trial of each is killed
-twice, at points drawn with `KITARU_TEST_SEED`.
+A kill is before or after a commit: each case is killed at two such points on its way, with
+`KITARU_TEST_ALL=1` at all of them. One more trial of each is killed twice, at points drawn with
+`KITARU_TEST_SEED`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pytest
 
 from tests.conformance import broken, trial
 from tests.conformance.cases import CASES, Case
-from tests.conformance.stage import Point
+from tests.conformance.stage import Point, Side
 from tests.conformance.trial import Baseline, Broken
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -105,6 +105,14 @@ def sequence(
     """A case to break: start, four checkpoints, end are its six commits."""
     folder = tmp_path_factory.mktemp("broken")
     return workers.submit(trial.undisturbed, "sequence", folder, empty).result()
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_killed_at_its_first_commit_or_its_last_it_ends_as_if_undisturbed(
+    sequence: Baseline, workers: ProcessPoolExecutor, side: Side
+) -> None:
+    end = Point(1 if side == "before" else sequence.commits, side)
+    assert workers.submit(trial.crash, sequence, end).result() == []
 
 
 FAULTS: list[tuple[Broken, Trial, str]] = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ import pytest
 from pydantic import BaseModel, Field, SecretStr, TypeAdapter, ValidationError
 
 import kitaru
-from kitaru import KitaruClient, answers, flow
+from kitaru import KitaruClient, answers, flow, waits
 from kitaru.errors import KitaruStateError, KitaruWaitValidationError
 from tests.drives import left
 from tests.support import query, until, write_lock_is_free
@@ -165,3 +166,27 @@ def test_a_flow_takes_an_answer_whose_pattern_python_does_not_know(home: Path):
     until(lambda: client.executions.pending_waits(handle.exec_id), "it asks")
     client.executions.input(handle.exec_id, wait="wait", value={"name": "Zürich", "people": 1})
     assert handle.wait(20) == "Zürich"
+
+
+@pytest.mark.parametrize("asked", [bool, str])
+@pytest.mark.parametrize(
+    "data", [b"true", b'"text"', b'"1"', b"1", b"null", b'"\\ud800"', b"[", b"[" * 100_000, b""]
+)
+def test_a_plain_answer_is_taken_as_pydantic_takes_it(asked: type, data: bytes) -> None:
+    adapter = TypeAdapter(asked)
+    schema, load = waits._type(asked, name="w")
+    assert schema == adapter.json_schema()
+    try:
+        wanted = adapter.validate_json(data)
+    except ValidationError as error:
+        with pytest.raises(ValidationError, match=re.escape(str(error))):
+            load(data, "w")
+    else:
+        assert load(data, "w") == wanted
+
+
+@pytest.mark.parametrize("value", [True, 7, 1.0, 2.5, "text", "\ud800", None, [1]])
+@pytest.mark.parametrize("asked", ["boolean", "integer", "number", "string"])
+def test_a_plain_type_is_asked_for_as_json_schema_has_it(value: Any, asked: str) -> None:
+    fits = jsonschema.Draft202012Validator({"type": asked}).is_valid(value)
+    assert (answers.misfit(value, {"type": asked}) is None) == fits

@@ -77,6 +77,13 @@ def test_following_what_does_not_exist_fails_at_the_call():
         KitaruClient().executions.logs("kr-nothing", source="nowhere", follow=True)  # type: ignore[call-overload]
 
 
+def test_following_a_checkpoint_that_was_never_called_says_so_at_the_end_and_names_the_nearest():
+    _gate.set()
+    handle = stepping.run(1)
+    with pytest.raises(KitaruNotFoundError, match=r"not called a checkpoint 'stpe'. Nearest: step"):
+        list(KitaruClient().executions.logs(handle.exec_id, "stpe", follow=True))
+
+
 def test_an_execution_another_process_drives_can_be_followed(tmp_path: Path):
     (tmp_path / "talking.py").write_text(
         "import kitaru\n"

@@ -94,6 +94,18 @@ def test_a_first_flow_loads_neither_mcp_nor_the_clis(tmp_path: Path):
     assert modules.isdisjoint(unwanted)
 
 
+def test_plain_inputs_and_answers_are_taken_without_what_checks_others(tmp_path: Path):
+    modules = loaded(
+        "from kitaru import answers, inputs, waits\n"
+        "assert inputs.conform('text', str, what='a') == 'text'\n"
+        "schema, load = waits._type(bool, name='w')\n"
+        "answers.validate(b'true', schema, wait='w')\n"
+        "assert load(b'true', 'w') is True",
+        tmp_path,
+    )
+    assert modules.isdisjoint({"pydantic", "pydantic_core", "jsonschema", "referencing"})
+
+
 @pytest.mark.parametrize(
     "first",
     [

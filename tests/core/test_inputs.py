@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import pytest
-from pydantic import AfterValidator
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from kitaru import inputs
 from kitaru.errors import KitaruUsageError
@@ -94,3 +94,16 @@ def test_an_annotation_that_cannot_be_evaluated_is_any() -> None:
 def test_a_validator_s_exception_names_the_input_and_the_exception() -> None:
     with pytest.raises(KitaruUsageError, match=r"Input 'x' .*ZeroDivisionError"):
         inputs.from_json(checked, {"x": 1})
+
+
+@pytest.mark.parametrize("value", [True, 7, 2**70, 1.5, float("inf"), "text", "\ud800"])
+@pytest.mark.parametrize("declared", [bool, int, float, str])
+def test_a_plain_value_is_taken_as_pydantic_takes_it(value: Any, declared: type) -> None:
+    try:
+        wanted = TypeAdapter(declared).validate_python(value)
+    except ValidationError:
+        with pytest.raises(KitaruUsageError, match="does not fit"):
+            inputs.conform(value, declared, what="it")
+        return
+    came = inputs.conform(value, declared, what="it")
+    assert (type(came), came) == (type(wanted), wanted)

@@ -29,7 +29,7 @@ for module in (kitaru, kitaru_mcp):
     assert module.__file__.startswith(sys.argv[1]), f"{module.__file__} is not the copy's"
 sys.exit(pytest.main(sys.argv[2:]))
 """
-HANGS_SECONDS = 180.0
+HANGS_SECONDS = 90.0
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 import kitaru
-from kitaru import KitaruClient, KitaruStateError, config
-from tests import support
+from kitaru import KitaruClient, KitaruStateError, config, launch
+from kitaru.ledger import Ledger
+from tests import drives, support
 from tests.chaos import claims, races, writers, zombies
+from tests.flows import chain
 
 
 def at_the_gate(home: Path) -> str:
@@ -142,3 +144,14 @@ def test_a_driver_renews_its_lease_while_a_checkpoint_runs(
 
 def test_many_processes_write_one_store_and_none_is_locked_out(home: Path) -> None:
     assert writers.run(home, executions=10, length=3)
+
+
+def test_a_cancel_that_comes_as_a_driver_leaves_is_carried_out_by_the_next(home: Path):
+    store = drives.store()
+    lease = launch.start(store, chain.definition, {"length": 1})
+    KitaruClient().executions.cancel(lease.exec_id)
+    Ledger(store, lease, {}).release()
+
+    handle = drives.again("resume", chain, lease.exec_id)
+
+    assert drives.error_of(handle).status == "cancelled"  # type: ignore[attr-defined]

@@ -19,7 +19,7 @@ from kitaru.errors import (
 from kitaru.models import CallStatus, ExecutionStatus
 from tests import drives
 from tests.drives import PIPELINE, Original, get
-from tests.support import dump, until
+from tests.support import dump, query, until
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -358,3 +358,38 @@ def test_artifacts_of_reused_calls_are_listed_and_loaded(size: int, overrides: d
         for ref in client.artifacts.list(original.exec_id, producing_call="draft")
     ]
     assert [ref.load() for ref in refs] == ["d" * size] * 2
+
+
+TRYING = """
+@checkpoint(retries=1, retry_delay=60)
+def tries() -> str:
+    ran.append("tries")
+    if ran == ["tries"]:
+        kitaru.save("half", "x" * size)
+        raise ValueError("not yet")
+    return "done"
+
+@flow
+def agent(topic: str) -> str:
+    future = tries.submit()
+    kitaru.wait(name="go", timeout=0)
+    return future.result()
+"""
+
+
+@pytest.mark.parametrize("size", [10, config.INLINE_BYTES + 1])
+def test_what_a_call_without_an_outcome_has_saved_is_not_taken_over(home: Path, size: int):
+    original = Original(TRYING, names={"size": size})
+    client = KitaruClient()
+    until(lambda: client.artifacts.list(original.exec_id), "the first attempt has ended")
+    until(lambda: client.executions.pending_waits(original.exec_id), "it asks")
+    client.executions.cancel(original.exec_id)
+    drives.error_of(original.handle)
+
+    handle = original.replay("go")
+    drives.answer(handle.exec_id, "go", True)
+    assert drives.left(handle.exec_id).status in ("waiting", "completed")
+
+    assert original.ran == ["tries", "tries"]
+    assert [ref.name for ref in client.artifacts.list(handle.exec_id)] == ["tries"]
+    assert query(home, "SELECT owner FROM chunks WHERE owner LIKE 'artifact:2:%'") == []

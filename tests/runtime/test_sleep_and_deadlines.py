@@ -151,6 +151,21 @@ def test_a_cancel_ends_a_sleep(home: Path):
     assert drives.error_of(handle).status == "cancelled"  # type: ignore[attr-defined]
 
 
+class CancelsAtLast(clock.Clock):
+    """Cancels the execution in the moment in which its driver is about to let go."""
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        if seconds == 0 and not event.is_set():
+            KitaruClient().executions.cancel("latest")
+            event.set()
+        return super().wait(event, seconds)
+
+
+def test_a_cancel_that_comes_as_a_sleep_lets_go_of_its_process_is_carried_out(home: Path):
+    with clock.use(CancelsAtLast()):
+        assert drives.error_of(rests.run(HOUR, 0)).status == "cancelled"  # type: ignore[attr-defined]
+
+
 # --- the time limit of an execution ---------------------------------------------------------------
 
 

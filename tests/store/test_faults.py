@@ -5,6 +5,7 @@ Each fault is a typed error that says what to do next, and leaves the store as i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -80,6 +81,33 @@ def test_a_flow_cannot_start_on_a_full_disk(home: Path) -> None:
         flows.gate.run(name="long" * 100_000)
     assert support.dump(home) == before
     assert support.is_sound(home)
+
+
+@contextlib.contextmanager
+def _no_room() -> Iterator[None]:
+    """No file may grow, not even the index that SQLite makes beside a store to read it."""
+    resource = pytest.importorskip("resource")
+    _, most = kept = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, kept)
+
+
+def test_a_closed_store_is_read_on_a_full_disk_and_written_when_there_is_room(home: Path) -> None:
+    handle = flows.heavy.run(count=2, size=40_000)
+    handle.wait()
+    support.forget(home)
+    client = KitaruClient()
+    with _no_room():
+        assert client.executions.get(handle.exec_id).result == [40_000] * 2
+        assert client.artifacts.list(handle.exec_id)[0].load() == "a" * 40_000
+        assert [each.code for each in client.store.examine()] == ["read_only"]
+        with pytest.raises(KitaruBackendError, match=r"kitaru\.db cannot be written.*[Mm]ake room"):
+            flows.chain.run(length=1)
+    flows.chain.run(length=1).wait()
+    assert client.executions.get(handle.exec_id).result == [40_000] * 2
 
 
 # --- files that are not a whole store
@@ -166,8 +194,9 @@ def test_a_damaged_result_is_an_error_wherever_it_is_read(home: Path, size: int)
         again.wait()
 
 
-def test_random_damage_never_changes_a_value(tmp_path: Path) -> None:
-    assert rot.run(tmp_path, rounds=20, rng=random.Random(3))
+@pytest.mark.parametrize("attack", [rot.run, rot.run_killed])
+def test_random_damage_never_changes_a_value(tmp_path: Path, attack: Callable[..., str]) -> None:
+    assert attack(tmp_path, rounds=10, rng=random.Random(3))
 
 
 # --- folders of others
@@ -278,6 +307,14 @@ def test_a_log_that_cannot_be_read_is_not_passed_over(home: Path, open_folder: P
     copy_read_only(home, open_folder)
     (line,) = support.run_python(open_folder, REFUSED)
     assert line.startswith("KitaruBackendError")
+
+
+def test_a_lock_file_that_cannot_be_opened_is_named(home: Path) -> None:
+    (home / "kitaru.db.lock").mkdir()
+    with pytest.raises(
+        KitaruBackendError, match=r"kitaru\.db\.lock cannot be used.*Check the disk"
+    ):
+        flows.chain.run(length=1)
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can make a folder of another user")

@@ -11,6 +11,7 @@ import pytest
 from kitaru import KitaruBackendError, KitaruClient, config
 from kitaru.store import open_store, schema
 from tests import drives, support
+from tests.chaos import upgrades
 
 DATA = Path(__file__).parent.parent / "data"
 COMPLETED, FAILED = "kr-zdxt5qxeefy3ca4z", "kr-rsyg5d5h0vn1dw7r"
@@ -80,3 +81,9 @@ def test_an_upgrade_that_fails_leaves_the_old_store(old: Path, monkeypatch: pyte
     monkeypatch.undo()
     monkeypatch.setenv("KITARU_HOME", str(old))
     assert KitaruClient().executions.get(COMPLETED).status.is_successful
+
+
+def test_a_released_schema_stays_as_it_is(home: Path, tmp_path: Path):
+    open_store(config.find_home())
+    recorded = shutil.copy(DATA / f"store-v{schema.SCHEMA_VERSION}.db", tmp_path / "recorded.db")
+    assert upgrades.content(recorded)[""] == upgrades.content(home / "kitaru.db")[""]

@@ -14,17 +14,17 @@ from kitaru.settings import Setting
 from kitaru.store import sqlite_version
 from kitaru.version import VERSION
 
-#: The first SQLite release without the WAL-reset bug.
+#: The first SQLite release without the WAL-reset bug, and the older branches that got its mend.
 _WAL_RESET_FIXED = (3, 51, 3)
+_WAL_RESET_BACKPORTS = ((3, 44, 6), (3, 50, 7))
 _WAL_RESET_NOTE = (
-    "SQLite before 3.51.3 has the WAL-reset bug; Kitaru's write lock keeps it from happening."
+    "This SQLite has the WAL-reset bug, mended in 3.51.3; Kitaru's write lock keeps it away."
 )
 
 
 def facts(home: config.Home) -> dict[str, Any]:
     """Versions, the store's place and why it was chosen, and how durable it is; JSON data."""
     engine = sqlite_version()
-    old = tuple(map(int, engine.split("."))) < _WAL_RESET_FIXED
     return {
         "sdk_version": VERSION,
         "python_version": platform.python_version(),
@@ -35,8 +35,15 @@ def facts(home: config.Home) -> dict[str, Any]:
         "writable": _is_writable(home),
         "durability": config.durability(),
         "sqlite_version": engine,
-        "sqlite_note": _WAL_RESET_NOTE if old else None,
+        "sqlite_note": _WAL_RESET_NOTE if has_wal_reset_bug(engine) else None,
     }
+
+
+def has_wal_reset_bug(engine: str) -> bool:
+    """Whether a release of SQLite can lose commits when the WAL starts anew beside a checkpoint."""
+    release = tuple(map(int, engine.split(".")))
+    mended = any(release[:2] == fix[:2] and release >= fix for fix in _WAL_RESET_BACKPORTS)
+    return release < _WAL_RESET_FIXED and not mended
 
 
 def settings_in_force(home: config.Home) -> dict[str, Setting[Any]]:

@@ -38,9 +38,9 @@ def examine(
         store = open_()
     except KitaruError as exc:
         return [*found, _refused(home.database, exc)]
-    if store.read_only:
-        message = "The store can be read, but not written."
-        advice = "Make the folder and the file writable, or set KITARU_HOME to another folder."
+    if store.hindrance is not None:
+        message = f"The store can be read, but not written: {store.hindrance.reason}."
+        advice = f"To go on, {store.hindrance.advice}."
         found.append(Finding("read_only", str(home.path), message, advice))
     size = maintenance.wal_bytes(home.database)
     if size > _LARGE_WAL:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import difflib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,9 +10,9 @@ from datetime import datetime
 from itertools import islice
 from typing import Literal, overload
 
-from kitaru import config, ids
+from kitaru import config
 from kitaru.client import filters, limits
-from kitaru.client.following import LogEvent, LogSource, chosen
+from kitaru.client.following import LogEvent, LogSource, check_called, chosen
 from kitaru.client.questions import Questions
 from kitaru.client.statistics import Statistics
 from kitaru.client.transfer import Transfer
@@ -290,7 +289,7 @@ class Executions(Watching, Statistics, Questions, Upkeep, Transfer):
                     else logs.tail(conn, row.id, which, count=tail)
                 )
                 if checkpoint is not None and not page:
-                    _check_called(conn, row, checkpoint)
+                    check_called(conn, row, checkpoint)
                 return page
         events = self._followed(row, which, lambda: False)
         lines = (event.entry for event in events if isinstance(event, LogEvent))
@@ -318,15 +317,3 @@ class Executions(Watching, Statistics, Questions, Upkeep, Transfer):
             return ""
         start = text.rfind(_CRASH)
         return (text[start:] if start >= 0 else text[-_LAST_WORDS:])[:_LAST_WORDS]
-
-
-def _check_called(conn: Transaction, row: Row, checkpoint: str) -> None:
-    """Refuse the name of a checkpoint that was never called, which a typo may be."""
-    made = [call.call_id for call in journal.load(conn, row.id, exec_id=row.exec_id)]
-    names = [*dict.fromkeys([*map(ids.call_name, made), *made])]
-    if checkpoint not in names:
-        near = difflib.get_close_matches(checkpoint, names, n=3, cutoff=0.4) or names[:10]
-        told = f"Nearest: {', '.join(near)}." if near else "It has called none yet."
-        raise KitaruNotFoundError(
-            f"Execution {row.exec_id} has not called a checkpoint {checkpoint!r:.60}. {told}"
-        )

@@ -7,17 +7,18 @@ however much was written. It never acts on what it sees.
 
 from __future__ import annotations
 
+import difflib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
-from kitaru import clock, config, launch
+from kitaru import clock, config, ids, launch
 from kitaru.client.steering import Steering
-from kitaru.errors import KitaruUsageError
+from kitaru.errors import KitaruNotFoundError, KitaruUsageError
 from kitaru.models import LOG_LEVELS, Execution, ExecutionStatus, LogEntry, Model, PendingWait
 from kitaru.redaction import is_storable
-from kitaru.store import Store, executions, logs, waits
+from kitaru.store import Store, Transaction, executions, journal, logs, waits
 from kitaru.store.executions import Row
 from kitaru.store.logs import Which
 
@@ -90,7 +91,8 @@ class Following(Steering):
             stop: asked often; once it says so, no more is yielded.
 
         Raises:
-            KitaruNotFoundError: there is no such execution, or it was deleted meanwhile.
+            KitaruNotFoundError: there is no such execution, it was deleted meanwhile, or it has
+                ended without calling the checkpoint.
             KitaruUsageError: an argument cannot be right.
 
         Example:
@@ -125,6 +127,9 @@ class Following(Steering):
             if note is not None:
                 yield StalledEvent(note)
             if look.ended is not None:
+                if which.checkpoint is not None:
+                    with store.snapshot() as conn:
+                        check_called(conn, look.row, which.checkpoint)
                 yield TerminalEvent(look.ended.status, ending(look.ended))
                 return
 
@@ -233,6 +238,18 @@ def _stored(store: Store, row: Row, which: Which, *, until: int) -> Iterator[Log
         cursor = page.next_cursor
         if cursor is None:
             return
+
+
+def check_called(conn: Transaction, row: Row, checkpoint: str) -> None:
+    """Refuse the name of a checkpoint that was never called, which a typo may be."""
+    made = [call.call_id for call in journal.load(conn, row.id, exec_id=row.exec_id)]
+    names = [*dict.fromkeys([*map(ids.call_name, made), *made])]
+    if checkpoint not in names:
+        near = difflib.get_close_matches(checkpoint, names, n=3, cutoff=0.4) or names[:10]
+        told = f"Nearest: {', '.join(near)}." if near else "It has called none yet."
+        raise KitaruNotFoundError(
+            f"Execution {row.exec_id} has not called a checkpoint {checkpoint!r:.60}. {told}"
+        )
 
 
 def chosen(

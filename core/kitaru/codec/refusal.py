@@ -18,6 +18,8 @@ from types import (
     ModuleType,
 )
 
+from kitaru.redaction import recordable
+
 #: Containers inside containers.
 MAX_DEPTH = 200
 TOO_DEEP = (
@@ -61,7 +63,7 @@ class Refused(Exception):
 def step(key: object) -> str:
     """How a dict key reads in a path; only of plain keys is the `repr` safe to ask for."""
     if type(key) is str:
-        return f"[{json.dumps(key[:_LONGEST_KEY_SHOWN])}]"
+        return f"[{json.dumps(recordable(key)[:_LONGEST_KEY_SHOWN])}]"
     if key is None or type(key) is bool or (type(key) is int and abs(key) < _SAFE_INT):
         return f"[{key}]"
     return f"[<{type(key).__qualname__}>]"

@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kitaru import config
-from kitaru.errors import KitaruBackendError, KitaruCorruptionError
+from kitaru import config, private
+from kitaru.errors import KitaruBackendError
 from kitaru.store import schema
 from kitaru.store.locking import WriteLock
+from kitaru.store.refusals import NO_ROOM, READ_ONLY, Hindrance, translated
 
 _BUSY_SECONDS = 30.0
 #: How long a fork waits for other threads to come out of SQLite.
@@ -76,32 +77,54 @@ class Database:
         self._group = threading.Lock()
         self._ready: deque[_Work] = deque()
         self._durability = durability
-        self.read_only = not _prepare(home)
+        #: Why it cannot be written, if so.
+        self.hindrance = None if _prepare(home) else READ_ONLY
         with translated(self.path):
-            if self.read_only:
+            if self.hindrance is None:
+                self.hindrance = self._open()
+            if self.hindrance is not None:
                 self._writer = self._reader = connect_read_only(self.path)
                 schema.check_current(self._reader, self.path)
-            else:
-                self._lock = WriteLock(f"{self.path}.lock")
-                self._writer = self._connect()
-                # Looking waits for nobody, such as a `prune --vacuum` that takes minutes.
-                if not schema.is_ready(self._writer, self.path):
-                    with self._lock:
-                        schema.ensure(self._writer, self.path)
-                self._reader = self._connect()
-                self._reader.execute("PRAGMA query_only=1")
         self._inode = self.path.stat().st_ino
         _open_databases.append(self)
+
+    def _open(self) -> Hindrance | None:
+        """Open it to read and write, and say if only reading is possible."""
+        self._lock = WriteLock(f"{self.path}.lock")
+        try:
+            self._writer = self._connect()
+            # Looking waits for nobody, such as a `prune --vacuum` that takes minutes.
+            if not schema.is_ready(self._writer, self.path):
+                with self._lock:
+                    schema.ensure(self._writer, self.path)
+        except sqlite3.OperationalError as exc:
+            # Even who only reads makes an index beside the file; without others it needs none.
+            if exc.sqlite_errorcode != sqlite3.SQLITE_IOERR_SHMSIZE or not is_current(self.path):
+                raise
+            self._lock.close()
+            return NO_ROOM
+        self._reader = self._connect()
+        self._reader.execute("PRAGMA query_only=1")
+        return None
+
+    @property
+    def read_only(self) -> bool:
+        """Whether it can be read, but not written."""
+        return self.hindrance is not None
 
     def _connect(self) -> sqlite3.Connection:
         conn = sqlite3.connect(
             self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         conn.row_factory = sqlite3.Row
-        conn.execute(f"PRAGMA synchronous={self._durability}")
-        conn.execute(f"PRAGMA journal_size_limit={_WAL_LIMIT_BYTES}")
-        conn.execute("PRAGMA fullfsync=1")  # macOS: fsync alone does not reach the drive
-        conn.execute("PRAGMA checkpoint_fullfsync=1")
+        try:
+            conn.execute(f"PRAGMA synchronous={self._durability}")
+            conn.execute(f"PRAGMA journal_size_limit={_WAL_LIMIT_BYTES}")
+            conn.execute("PRAGMA fullfsync=1")  # macOS: fsync alone does not reach the drive
+            conn.execute("PRAGMA checkpoint_fullfsync=1")
+        except BaseException:
+            conn.close()
+            raise
         return conn
 
     @contextlib.contextmanager
@@ -123,10 +146,10 @@ class Database:
     def alone(self) -> Iterator[sqlite3.Connection]:
         """The write path without a transaction, while which nobody else writes."""
         self._check_process()
-        if self.read_only:
+        if self.hindrance is not None:
             raise KitaruBackendError(
-                f"The store {self.path} cannot be written: its folder is read-only. "
-                "Reading works; to go on, make the folder writable or set KITARU_HOME to another."
+                f"The store {self.path} cannot be written: {self.hindrance.reason}. "
+                f"Reading works; to go on, {self.hindrance.advice}."
             )
         with self._lock, translated(self.path):
             if self._lock.is_removed():
@@ -306,41 +329,10 @@ if hasattr(os, "register_at_fork"):
     )
 
 
-@contextlib.contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Let SQLite's errors out as Kitaru's, with the file and the next step."""
-    try:
-        yield
-    except (sqlite3.Error, UnicodeDecodeError) as exc:
-        code = getattr(exc, "sqlite_errorcode", None)
-        primary = code & 0xFF if isinstance(code, int) else None
-        # Damaged text: in a row, or in a schema that SQLite's own message quotes.
-        undecodable = isinstance(exc, UnicodeDecodeError) or "decode to UTF-8" in str(exc)
-        if undecodable or primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise KitaruCorruptionError(
-                f"The store {path} is damaged ({exc}). Nothing was written. Restore it from a "
-                "backup, or move it away and start a new one."
-            ) from exc
-        advice = _ADVICE.get(primary or 0, "refused a statement; this is a fault of Kitaru's")
-        raise KitaruBackendError(f"The store {path} {advice} ({exc}).") from exc
-
-
-_ADVICE = {
-    sqlite3.SQLITE_FULL: "is on a full disk; nothing was written. Make room, then resume",
-    sqlite3.SQLITE_IOERR: "could not be read or written by the system. Check the disk, then resume",
-    sqlite3.SQLITE_READONLY: "cannot be written. Make the file and its folder writable",
-    sqlite3.SQLITE_PERM: "cannot be used by this user. Check its owner and permissions",
-    sqlite3.SQLITE_CANTOPEN: "cannot be opened. Check that the folder exists and is accessible",
-    sqlite3.SQLITE_BUSY: "is locked by another program that writes it. Close that program",
-    sqlite3.SQLITE_LOCKED: "is locked by another program that writes it. Close that program",
-    sqlite3.SQLITE_TOOBIG: "cannot hold a value this large. Store it elsewhere and record its name",
-}
-
-
 def _prepare(home: config.Home) -> bool:
     """Make the folder and the file with tight permissions; return whether they can be written."""
     try:
-        home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private.make(home.path)
     except OSError as exc:
         raise KitaruBackendError(
             f"The store's folder {home.path} (from {home.source}) cannot be made: "

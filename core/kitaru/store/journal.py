@@ -197,21 +197,23 @@ def copy_calls(
         "OR status = 'cancelled' AND ended_order IS NOT NULL)",
         (target, exec_id, source, first, before),
     )
+    # Not what an attempt has saved whose call came to no outcome: that call is made anew.
+    copied = "IN (SELECT seq FROM calls WHERE execution = ? AND seq >= ? AND seq < ?)"
     conn.execute(
-        "INSERT OR REPLACE INTO artifacts (execution, seq, position, name, kind, tags, created_at, "
+        "INSERT OR REPLACE INTO artifacts (execution, seq, position, name, kind, tags, created_at, "  # noqa: S608
         "size, digest, data) SELECT ?, seq, position, name, kind, tags, created_at, size, digest, "
-        "data FROM artifacts WHERE execution = ? AND seq >= ? AND seq < ?",
-        (target, source, first, before),
+        f"data FROM artifacts WHERE execution = ? AND seq {copied}",
+        (target, source, target, first, before),
     )
     for prefix in ("call", "artifact"):
         # The chunk's owner is `prefix:execution:seq[:position]`; `;` is the character after `:`.
         head, end = f"{prefix}:{source}:", f"{prefix}:{source};"
         tail = len(head) + 1
         conn.execute(
-            "INSERT OR REPLACE INTO chunks (owner, position, data) "
+            "INSERT OR REPLACE INTO chunks (owner, position, data) "  # noqa: S608
             "SELECT ? || substr(owner, ?), position, data FROM chunks WHERE owner > ? "
-            "AND owner < ? AND CAST(substr(owner, ?) AS INTEGER) BETWEEN ? AND ?",
-            (f"{prefix}:{target}:", tail, head, end, tail, first, before - 1),
+            f"AND owner < ? AND CAST(substr(owner, ?) AS INTEGER) {copied}",
+            (f"{prefix}:{target}:", tail, head, end, tail, target, first, before),
         )
 
 

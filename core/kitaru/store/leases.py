@@ -24,6 +24,11 @@ SELECT = (
     "WHERE execution = ?"
 )
 
+#: A cancellation that came as a driver left is the next one's to carry out, unless all is over.
+_KEEP_CANCEL = (
+    "cancel_requested = cancel_requested "
+    "AND (SELECT ended_at IS NULL FROM executions WHERE id = execution)"
+)
 
 #: What a lease's row says.
 LeaseRow: TypeAlias = sqlite3.Row
@@ -120,15 +125,15 @@ def renew(conn: sqlite3.Connection, lease: Lease) -> None:
 def release(conn: sqlite3.Connection, execution: int) -> None:
     """Nobody drives the execution any more."""
     conn.execute(
-        "UPDATE leases SET runner = NULL, cancel_requested = 0 WHERE execution = ?", (execution,)
+        f"UPDATE leases SET runner = NULL, {_KEEP_CANCEL} WHERE execution = ?",  # noqa: S608
+        (execution,),
     )
 
 
 def revoke(conn: sqlite3.Connection, execution: int) -> None:
     """Release, and fence whoever may still be at it."""
     conn.execute(
-        "UPDATE leases SET epoch = epoch + 1, runner = NULL, cancel_requested = 0 "
-        "WHERE execution = ?",
+        f"UPDATE leases SET epoch = epoch + 1, runner = NULL, {_KEEP_CANCEL} WHERE execution = ?",  # noqa: S608
         (execution,),
     )
 

@@ -6,11 +6,25 @@ neither happens. The lock is advisory: foreign programs that write the database 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from collections.abc import Iterator
 
 from kitaru import locks
 from kitaru.errors import KitaruBackendError
+
+
+@contextlib.contextmanager
+def _told(path: str) -> Iterator[None]:
+    """Say which file the system refuses, and what to do."""
+    try:
+        yield
+    except OSError as exc:
+        raise KitaruBackendError(
+            f"The store's lock file {path} cannot be used: {exc.strerror}. Nothing was written. "
+            "Check the disk, and that this user may write the file; then try again."
+        ) from exc
 
 
 class WriteLock:
@@ -21,7 +35,9 @@ class WriteLock:
         self._owner = 0
         self._is_closed = False
         self._path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+        with _told(path):
+            self._fd = os.open(path, flags, 0o600)
 
     def __enter__(self) -> None:
         if self._owner == threading.get_ident():
@@ -33,7 +49,8 @@ class WriteLock:
                     f"The store of {self._path} was closed here while it was in use. Nothing was "
                     "written; use a new KitaruClient."
                 )
-            locks.lock(self._fd)
+            with _told(self._path):
+                locks.lock(self._fd)
             self._owner = threading.get_ident()
         except BaseException:
             self._unlock()  # Ctrl-C may come when the lock is just taken

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from kitaru import clock
 from kitaru.errors import KitaruCorruptionError
-from kitaru.store.connection import Database, translated
+from kitaru.store.connection import Database
+from kitaru.store.refusals import translated
 from kitaru.upkeep import Backup, Compacted, StoreFacts
 
 #: Pages copied between two reports of progress.

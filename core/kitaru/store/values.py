@@ -107,7 +107,7 @@ def load(text: str | None, *, what: str) -> Any:
         return None
     try:
         return json.loads(text)
-    except (ValueError, TypeError) as exc:
+    except (ValueError, TypeError, RecursionError) as exc:
         raise KitaruCorruptionError(
             f"{what} is damaged in the store: a column is not JSON. "
             "Restore the store from a backup."

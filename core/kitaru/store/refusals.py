@@ -1,0 +1,62 @@
+"""What the system and SQLite refuse, in Kitaru's words: which file, and what to do next.
+
+`translated` is how SQLite's errors leave the store. A `Hindrance` is why a store can be read, but
+not written. Nothing here opens a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kitaru.errors import KitaruBackendError, KitaruCorruptionError
+
+
+@dataclass(frozen=True, slots=True)
+class Hindrance:
+    """Why nobody can write now, and what to do."""
+
+    reason: str
+    advice: str
+
+
+READ_ONLY = Hindrance(
+    "its folder is read-only", "make the folder writable or set KITARU_HOME to another"
+)
+NO_ROOM = Hindrance("there is no room beside it on its disk", "make room, then resume")
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Let SQLite's errors out as Kitaru's, with the file and the next step."""
+    try:
+        yield
+    except (sqlite3.Error, UnicodeDecodeError) as exc:
+        code = getattr(exc, "sqlite_errorcode", None)
+        primary = code & 0xFF if isinstance(code, int) else None
+        # Damaged text: in a row, or in a schema that SQLite's own message quotes.
+        undecodable = isinstance(exc, UnicodeDecodeError) or "decode to UTF-8" in str(exc)
+        if undecodable or primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise KitaruCorruptionError(
+                f"The store {path} is damaged ({exc}). Nothing was written. Restore it from a "
+                "backup, or move it away and start a new one."
+            ) from exc
+        known = _ADVICE.get(code or 0) or _ADVICE.get(primary or 0)
+        advice = known or "refused a statement; this is a fault of Kitaru's"
+        raise KitaruBackendError(f"The store {path} {advice} ({exc}).") from exc
+
+
+_ADVICE = {
+    sqlite3.SQLITE_FULL: "is on a full disk; nothing was written. Make room, then resume",
+    sqlite3.SQLITE_IOERR_SHMSIZE: "has no room beside it on its disk. Make room, then resume",
+    sqlite3.SQLITE_IOERR: "could not be read or written by the system. Check the disk, then resume",
+    sqlite3.SQLITE_READONLY: "cannot be written. Make the file and its folder writable",
+    sqlite3.SQLITE_PERM: "cannot be used by this user. Check its owner and permissions",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened. Check that the folder exists and is accessible",
+    sqlite3.SQLITE_BUSY: "is locked by another program that writes it. Close that program",
+    sqlite3.SQLITE_LOCKED: "is locked by another program that writes it. Close that program",
+    sqlite3.SQLITE_TOOBIG: "cannot hold a value this large. Store it elsewhere and record its name",
+}
