@@ -116,7 +116,9 @@ DRIVING = (
         _CORE + "ledger.py",
         'if self.cancelled and action != "cancel":',
         "if False:",
-        ("tests/runtime/test_cancel.py::test_a_cancellation_in_the_last_moment_wins_over_the_result",),
+        (
+            "tests/runtime/test_cancel.py::test_a_cancellation_in_the_last_moment_wins_over_the_result",
+        ),
     ),
     Mutant(
         "children-started-once",
@@ -161,9 +163,7 @@ EDGES = (
         _CORE + "codec/encoder.py",
         'return value if isfinite(value) else _tagged("float", value)',
         "return value",
-        (
-            "tests/core/test_codec.py::test_a_record_is_json_that_any_reader_takes",
-        ),
+        ("tests/core/test_codec.py::test_a_record_is_json_that_any_reader_takes",),
     ),
     Mutant(
         "refused-values",

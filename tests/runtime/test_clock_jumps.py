@@ -94,6 +94,8 @@ def test_a_driver_renews_its_lease_as_soon_as_the_clock_was_set(
 
     handle = waits.run()
     assert inside.wait(20)
+    shown = KitaruClient().executions.get
+    until(lambda: shown(handle.exec_id).checkpoints, "it is shown, which renews the lease too")
     wall.ahead = seconds
     executions, store = KitaruClient().executions, drives.store()
     until(lambda: not executions.get(handle.exec_id).stalled, "it is renewed")
@@ -122,6 +124,8 @@ def test_a_live_execution_is_not_taken_over_when_the_clock_was_set(wall: SetCloc
 
     handle = waits.run()
     assert inside.wait(20)
+    shown = KitaruClient().executions.get
+    until(lambda: shown(handle.exec_id).checkpoints, "it is shown, which renews the lease too")
     wall.ahead = 2 * HOUR
     with pytest.raises(KitaruStateError, match="its runner is alive"):
         drives.again("resume", waits, handle.exec_id)
