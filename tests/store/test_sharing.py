@@ -153,7 +153,7 @@ def test_a_process_that_opens_the_file_twice_still_has_it_open(home: Path) -> No
 
 
 def test_maintenance_beside_a_writer_loses_nothing(home: Path) -> None:
-    assert wal_reset.run(home / "busy", side=1, writing=1, seconds=0.3) > 0
+    assert wal_reset.run(home / "busy", side=1, writing=1, seconds=0.2) > 0
 
 
 def test_by_default_each_commit_of_a_process_is_pushed_to_the_disk(
