@@ -42,8 +42,11 @@ def _has_room(folder: Path) -> bool:
     )
 
 
+#: What this process has made there for itself and all it starts.
+_in_memory: str | None = None
 if "TMPDIR" not in os.environ and _has_room(_MEMORY):
-    os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
+    _in_memory = tempfile.mkdtemp(prefix="kitaru-tests-", dir=_MEMORY)
+    os.environ["TMPDIR"] = tempfile.tempdir = _in_memory
 
 # Nor do they reach the developer's own store, but one for each process.
 os.environ["XDG_DATA_HOME"] = _data = tempfile.mkdtemp(prefix="kitaru-tests-")
@@ -57,10 +60,21 @@ settings.register_profile("nightly", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the documents, the longest of all tests: by the end there is no one to share."""
+    items.sort(key=lambda item: not item.name.startswith("test_document["))
+
+
 def pytest_collection_finish() -> None:
     """Let the collector pass over what has been loaded, and begin with what tests make."""
     gc.freeze()
     gc.enable()
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """Give the memory back, unless there is a failure to look into."""
+    if _in_memory is not None and exitstatus == pytest.ExitCode.OK:
+        atexit.register(shutil.rmtree, _in_memory, ignore_errors=True)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ import kitaru
 import kitaru_mcp
 from kitaru.models import ExecutionStatus, legal_actions
 from kitaru_mcp import replies
-from tests import tool_table
+from tests import tool_table, warm
 
 ROOT = Path(__file__).resolve().parent.parent
 SDK = ROOT / "core" / "kitaru"
@@ -131,7 +131,7 @@ def run_block(block: Block, folder: Path, homes: Path) -> None:
         run_console(block.text, folder, homes / "console")
     else:
         script.write_text(block.text)
-        run([sys.executable, str(script)], folder, homes / f"line-{block.line}")
+        run([*warm.command(), str(script)], folder, homes / f"line-{block.line}")
 
 
 def run_document(text: str, folder: Path) -> None:
@@ -165,7 +165,9 @@ def test_document(document: str, tmp_path: Path):
 
 @pytest.mark.parametrize("name", DOCTESTED)
 def test_docstrings(name: str, tmp_path: Path):
-    run([sys.executable, "-c", RUN_DOCTESTS, name], tmp_path, tmp_path / "home")
+    script = tmp_path / "run_doctests.py"
+    script.write_text(RUN_DOCTESTS)
+    run([*warm.command(), str(script), name], tmp_path, tmp_path / "home")
 
 
 def test_the_table_of_statuses_is_the_one_of_the_code():

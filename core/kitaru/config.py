@@ -98,6 +98,8 @@ MAX_PAGE = 200
 ENDED_PAGE = 50
 #: Lines and artifacts of one execution may be asked for in larger pieces.
 MAX_ROWS = 1_000_000
+#: The longest that one question for statistics may take.
+STATISTICS_SECONDS = 30.0
 #: Lines that are read at a time by those who follow an execution.
 FOLLOW_PAGE = 1000
 #: Of a recorded value: characters shown at a time, and bytes of one that is shown at all, of

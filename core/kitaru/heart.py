@@ -74,9 +74,9 @@ class Heart:
         self._changed.set()
 
     def drives(self) -> list[Beating]:
-        """All that run now."""
+        """All that run now; not those that have ended and still have to give their lease back."""
         with self._lock:
-            return list(self._drives)
+            return [drive for drive in self._drives if not drive.ended.is_set()]
 
     def forget(self) -> None:
         """In a forked child: the drives and the thread are its parent's."""

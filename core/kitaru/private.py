@@ -1,4 +1,4 @@
-"""The store's folder is its owner's: made so, and refused where anybody may put files into it.
+"""Where a store may be: in a local folder that is its owner's; made so, or refused.
 
 Whoever can write the folder can replace the store and the flows' targets in it, so what is in one
 that all users may write is nobody's word.
@@ -10,7 +10,14 @@ import os
 import stat
 from pathlib import Path
 
+from kitaru import config
 from kitaru.errors import KitaruBackendError
+
+_NETWORK_FILE_SYSTEMS = (
+    *("nfs", "cifs", "smb", "9p", "afs", "ceph", "gluster", "lustre"),
+    *("sshfs", "davfs", "s3fs", "rclone", "gcsfuse"),
+)
+_MOUNTS = Path("/proc/mounts")
 
 
 def make(path: Path) -> None:
@@ -35,4 +42,25 @@ def _refuse_open(path: Path) -> None:
             f"Every user of this machine may write the store's folder {path}, and so replace what "
             f"is in it. Make it your own (chmod o-w '{path}'), after you have seen that its files "
             "are, or set KITARU_HOME to another folder."
+        )
+
+
+def refuse_network(path: Path) -> None:
+    """Refuse a folder on a network file system, unless a setting permits it.
+
+    Raises:
+        KitaruBackendError: it is on one.
+    """
+    if config.allow_network_home() or not _MOUNTS.exists():
+        return
+    best, kind = "", ""
+    for line in _MOUNTS.read_text(errors="replace").splitlines():
+        fields = line.split()
+        point = fields[1].replace("\\040", " ")
+        if len(point) >= len(best) and path.is_relative_to(point):
+            best, kind = point, fields[2]
+    if kind.removeprefix("fuse.").startswith(_NETWORK_FILE_SYSTEMS):
+        raise KitaruBackendError(
+            f"The store's folder {path} is on a network file system ({kind}), where SQLite's locks "
+            "are not safe. Use a local folder, or set KITARU_ALLOW_NETWORK_HOME=1 at your own risk."
         )

@@ -7,7 +7,6 @@ a status of the table, with its lease released where that is ours to do.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -93,6 +92,7 @@ class Driver:
         self._renewed = clock.monotonic()
         self._jumps = clock.Jumps()
         self._was_let_go = False
+        self._owes_lease = False
 
     def start(self) -> None:
         """Drive on a thread of its own.
@@ -121,7 +121,8 @@ class Driver:
         finally:
             with self._lock:
                 self.ended.set()
-            heart.remove(self)
+            if not self._owes_lease:
+                heart.remove(self)
             for callback in self._on_end:
                 callback()
 
@@ -221,8 +222,7 @@ class Driver:
         if unwind.why == "lost":
             return self._lost(unwind.error)
         if unwind.why != "suspended":  # stopped or broken: others need not wait for the lease
-            with contextlib.suppress(KitaruError):
-                self.ledger.release()
+            self._give_back()
         return Ending(unwind.why, unwind.error)
 
     def _fail(self, exc: BaseException, origin: FailureOrigin | None = None) -> Ending:
@@ -238,10 +238,16 @@ class Driver:
         except KitaruLeaseError as exc:
             return self._lost(exc)
         except KitaruError as exc:
-            with contextlib.suppress(KitaruError):
-                self.ledger.release()
+            self._give_back()
             return Ending("broken", exc)
         return Ending(taken, cause=cause if taken == "fail" else None)
+
+    def _give_back(self) -> None:
+        """Let others go on with the execution; a lease the disk keeps now, the heart gives back."""
+        try:
+            self.ledger.release()
+        except KitaruError:
+            self._owes_lease = True
 
     def _lost(self, error: KitaruError | None) -> Ending:
         try:
@@ -262,6 +268,9 @@ class Driver:
     def tick(self) -> Tick:
         """Look after the drive: its deadline, its lease, long calls, old lines."""
         now = clock.monotonic()
+        if self.ended.is_set():
+            yield from self._pay_back(now)
+            return
         running = self._calls.running
         overdue = running.overdue(now)
         # After a jump of the clock the lease looks as if it had run out, or held for days.
@@ -283,6 +292,18 @@ class Driver:
         for call in overdue:
             call.shown = True
         self._renewed = now
+
+    def _pay_back(self, now: float) -> Tick:
+        """Give the lease back after the end, unless it was taken or has run out by now."""
+        if not self.ledger.lost and now - self._renewed < config.LEASE_SECONDS:
+            with self.ledger.gathered() as begin:
+
+                def work(conn: Transaction) -> None:
+                    begin(conn)
+                    leases.release(conn, self.execution)
+
+                yield work
+        heart.remove(self)
 
 
 def _calls(is_async: bool) -> type[Calls]:

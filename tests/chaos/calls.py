@@ -1,7 +1,8 @@
 """Thousands of odd calls, several at a time and in both eras, to one server on a real store.
 
-Each is answered, soon and with a valid reply that leaks no fault's text; the server neither ends
-nor grows. Only a small share may start processes; answers and cancellations come at will.
+Each is answered, soon and with a valid reply that leaks no fault's text and no path of the
+machine's; the server neither ends nor grows. Only a small share may start processes; answers and
+cancellations come at will. Each tool has its share of the calls.
 """
 
 from __future__ import annotations
@@ -11,17 +12,18 @@ import json
 import os
 import queue
 import random
+import re
 import subprocess
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kitaru.errors import KitaruStateError
-from tests.chaos.trial import Trial
+from tests.chaos.trial import Scope, Trial
 from tests.mcp.judging import judge, judge_error, parse
 from tests.mcp.odd import Odd
 from tests.mcp.serving import Place
@@ -32,6 +34,14 @@ AT_ONCE = 8
 LONG_SECONDS = 90.0
 #: How much memory may grow after the first quarter: threads' heaps fill, then it stays.
 GROWTH_MB = 16.0
+#: How much there may be of it at all.
+MEMORY_MB = 200.0
+#: Calls of each tool, with the odd lines and other requests between them.
+PER_TOOL = 800
+#: A nightly run is ten times as long, and has twice the share of this then.
+NIGHTLY_FACTOR, NIGHTLY_PER_TOOL = 10.0, 20_000
+#: An absolute path of several parts, in a message that is JSON.
+_PATH = re.compile(r"(?<![\w.:/…-])/[\w.-]+(?:/[\w.@-]+)+")
 _STARTING = ("kitaru_executions_run", "kitaru_executions_retry", "kitaru_executions_replay")
 #: Share of a tool's calls that are to have its effect.
 _SHARES = {
@@ -93,6 +103,7 @@ class Barrage:
 
     def __init__(self, place: Place, rng: random.Random, *, seconds: float) -> None:
         self._rng, self._seconds = rng, seconds
+        self._folders = (place.home, place.project)
         with (place.project / "stderr.txt").open("wb") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "kitaru_mcp.server"],
@@ -111,17 +122,20 @@ class Barrage:
         self._count = 0
         self.slowest = 0.0
         self.errors = 0
+        self.counts: Counter[str] = Counter()
         self._ask("initialize", _GREETING, is_modern=False)
         self._settle(0)
         self._send({"method": "notifications/initialized"})
         self._ask("tools/list", {}, is_modern=False)
         tools = self._settle(0)["result"]["tools"]
         self._schemas = {tool["name"]: tool["inputSchema"] for tool in tools}
+        self._next: list[str] = []
         self.odd = Odd(rng, _known(place))
 
-    def run(self, calls: int) -> None:
-        """Make so many calls, and hear the answers."""
-        for _ in range(calls):
+    def run(self, per_tool: int) -> None:
+        """Make so many calls of each tool, and hear the answers."""
+        wanted = min((self.counts[name] for name in self._schemas), default=0) + per_tool
+        while min(self.counts[name] for name in self._schemas) < wanted:
             self._settle(self._rng.randrange(AT_ONCE))
             self._one()
         self._settle(0)
@@ -151,7 +165,10 @@ class Barrage:
         rng, odd = self._rng, self.odd
         is_modern, chance = rng.random() < 0.5, rng.random()
         if chance < 0.8:
-            name = rng.choice(list(self._schemas))
+            if not self._next:
+                self._next = rng.sample([*self._schemas], len(self._schemas))
+            name = self._next.pop()
+            self.counts[name] += 1
             self._oddly("tools/call", self._tool(name), is_modern=is_modern)
         elif chance < 0.86:
             self._oddly("resources/read", {"uri": odd.uri()}, is_modern=is_modern)
@@ -256,6 +273,7 @@ class Barrage:
                 raise AssertionError(f"no answer to {self._shown()}") from None
             assert line, f"the server has ended; under way: {self._shown()}"
             message = parse(line)
+            self._judge_paths(line.decode())
             self._take(message, at)
         return message
 
@@ -281,6 +299,13 @@ class Barrage:
         except (AssertionError, KeyError, ValueError) as wrong:
             told = f"{asked.method} {asked.params!r:.2000}\nanswer: {message!r:.2000}"
             raise AssertionError(f"{wrong!r}, call {message['id']}: {told}") from wrong
+
+    def _judge_paths(self, line: str) -> None:
+        """What is there on this machine is nobody's business, but for the store and the flows."""
+        for path in map(Path, _PATH.findall(line)):
+            is_ours = any(path.is_relative_to(folder) for folder in self._folders)
+            if not is_ours and str(path) != "/etc/passwd":  # that one is ours: we ask for it
+                assert not path.exists(), f"it tells of {path}: {line:.2000}"
 
     def _time(self, seconds: float, *, most: float) -> None:
         assert seconds <= most, f"answered after {seconds:.2f} s"
@@ -315,7 +340,7 @@ def _known(place: Place) -> dict[str, list[Any]]:
     }
 
 
-def run(home: Path, *, calls: int, rng: random.Random, seconds: float = 1.0) -> str:
+def run(home: Path, *, per_tool: int, rng: random.Random, seconds: float = 1.0) -> str:
     """Make a store and so many calls, a quarter of them before memory is first looked at."""
     place = Place.under(home)
     (place.project / "open").touch()
@@ -323,9 +348,9 @@ def run(home: Path, *, calls: int, rng: random.Random, seconds: float = 1.0) -> 
     run_python(place.home, program, stderr=subprocess.DEVNULL)
     barrage = Barrage(place, rng, seconds=seconds)
     try:
-        barrage.run(calls // 4)
+        barrage.run(per_tool // 4)
         early = barrage.memory_mb()
-        barrage.run(calls - calls // 4)
+        barrage.run(per_tool - per_tool // 4)
         late = barrage.memory_mb()
         barrage.end()
     finally:
@@ -334,15 +359,22 @@ def run(home: Path, *, calls: int, rng: random.Random, seconds: float = 1.0) -> 
             with contextlib.suppress(KitaruStateError):  # it has ended already
                 place.client.executions.cancel(execution.exec_id)
     assert late - early <= GROWTH_MB, f"memory grew from {early:.1f} to {late:.1f} MB"
+    assert late <= MEMORY_MB, f"{late:.1f} MB"
     assert "Traceback" not in (place.project / "stderr.txt").read_text()
     return (
-        f"{calls} calls, {barrage.errors} refused, slowest {1000 * barrage.slowest:.0f} ms, "
-        f"memory {early:.1f} -> {late:.1f} MB"
+        f"{barrage.counts.total()} calls, {per_tool} of each of {len(barrage.counts)} tools, "
+        f"{barrage.errors} refused, slowest {1000 * barrage.slowest:.0f} ms, "
+        f"memory {early:.1f} -> {late:.1f} MB, 0 tracebacks, 0 paths"
     )
+
+
+def _per_tool(scope: Scope) -> int:
+    return NIGHTLY_PER_TOOL if scope.factor >= NIGHTLY_FACTOR else scope.times(PER_TOOL)
 
 
 TRIALS = (
     Trial(
-        name="calls", run=lambda scope: run(scope.home, calls=scope.times(20_000), rng=scope.rng)
+        name="calls",
+        run=lambda scope: run(scope.home, per_tool=_per_tool(scope), rng=scope.rng),
     ),
 )

@@ -170,7 +170,8 @@ def attack(disk: Disk, *, before: int) -> int:
         disk.empty()
         started = server.call("kitaru_executions_run", target="another.py:brief", wait_seconds=50)
         assert started["execution"]["status"] == "completed", started
-        support.expire_leases(home)  # it could perhaps not be given back
+        executions = KitaruClient(home=home).executions
+        support.until(lambda: executions.get(promised[0].exec_id).stalled, "it is given back")
         print("go on", file=process.stdin, flush=True)
         assert _told(process) == {"result": CHECKPOINTS}
     assert workload.repeated(facts.all()) == []

@@ -32,7 +32,7 @@ SOURCE = Path(__file__).with_name("native") / "faults.c"
 JOB_SECONDS = 60.0
 
 #: Kinds of calls and what happens to one, as the library numbers them.
-WRITE, SYNC, SIZE, NAME, LOCK = 1, 2, 4, 8, 16
+WRITE, SYNC, SIZE, NAME, LOCK, READ = 1, 2, 4, 8, 16, 32
 NOTHING, KILL, KILL_MIDWAY, FAIL, SHORTEN = range(5)
 
 

@@ -1,9 +1,10 @@
 """The power fails at any moment: what was not pushed to the disk is lost, in part or torn.
 
-A program's trace of all that reached its store is played up to a moment. Each file then holds
-what was pushed, and any of the later writes: in any order, some torn at their sectors, some of
-these filled with noise; names that were made or removed since their folder was pushed may be as
-before. Every such disk is opened: what the program had been promised by then has to be there.
+A program that is killed and run again leaves a trace of all that reached its store; it is played
+up to a moment. Each file then holds what was pushed, and any of the later writes: in any order,
+some torn at their sectors, some of these filled with noise; names that were made or removed since
+their folder was pushed may be as before. What the program had been promised by then has to be on
+every such disk, and it goes on from there.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.chaos import sweeps, workload
-from tests.chaos.injected import Plan, Workshop
+from tests.chaos.injected import KILL, Plan, Workshop
 from tests.chaos.trial import Scope, Trial
 from tests.chaos.workload import Fact
 
@@ -27,6 +28,8 @@ SECTOR = 512
 RESUMED = 50
 #: So many disks without a loss would show that this attack finds none.
 TELLING = 200
+#: The program is killed so many times on its way, within its first calls of each start.
+KILLED, KILLED_WITHIN = 3, 300
 #: What SQLite and the locks make anew.
 _FLEETING = ("-shm", ".lock")
 
@@ -161,8 +164,10 @@ class Attack:
         self._home = scope.home / f"home-{durability}"
         self._home.mkdir(mode=0o700)
         trace = scope.home / f"trace-{durability}"
-        plan = Plan(trace=str(trace))
-        workshop.do(work, self._home, plan=plan, durability=durability)
+        kills = scope.rng.sample(range(1, KILLED_WITHIN), KILLED)
+        for plan in [*(Plan(action=KILL, number=number) for number in kills), Plan()]:
+            given = replace(plan, trace=str(trace))
+            workshop.do(work, self._home, plan=given, durability=durability)
         self._events = list(events(trace))
         self._workshop = workshop
         self._expected = workshop.do(sweeps.after, self._home).reply

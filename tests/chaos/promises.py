@@ -86,9 +86,10 @@ PROMISES: dict[str, tuple[Promise, ...]] = {
             ("upgrades", "upgrade-crowd"),
         ),
         Promise(
-            "The WAL stays bounded.",
-            "Hold a reader open during a great many commits; then let it end.",
-            ("reader",),
+            "The WAL stays bounded, and no question holds it up.",
+            "Hold a reader open during a great many commits, then let it end; time how long each "
+            "question holds a state of the store.",
+            ("readers", "reads"),
         ),
     ),
     "Ownership": (
@@ -152,7 +153,13 @@ PROMISES: dict[str, tuple[Promise, ...]] = {
         Promise(
             "No call crashes, hangs or floods the MCP server.",
             "Calls made from each tool's schema, wrong types, odd text, broken frames.",
-            ("calls",),
+            ("calls", "frames"),
+        ),
+        Promise(
+            "An assistant starts only flows under the folders that were allowed.",
+            "Hostile targets: other modules, links, `..`, odd bytes, paths swapped meanwhile; an "
+            "audit hook sees what is imported.",
+            ("targets",),
         ),
         Promise(
             "What flows print and how they die never reaches the protocol.",

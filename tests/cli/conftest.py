@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kitaru import KitaruClient, clock
+from kitaru import FlowHandle, KitaruClient, clock, targets
 from kitaru.cli import main
 from kitaru.models import Execution
 from kitaru.store import executions, leases, open_store
@@ -93,17 +93,21 @@ class Cli:
         raise AssertionError(f"{exec_id} is {found.status}; waited for {reached}")
 
     def waiting(self, flow: str = "agent", **args: Any) -> str:
-        """An execution that waits, let go by its runner unless the flow is patient."""
-        exec_id = self.run(flow, **args)
-        self.until(exec_id, "waiting")
-        if flow == "agent":
-            self.until(exec_id, lambda _: not self.client.executions.continues(exec_id))
+        """An execution that waits: let go, or held by a runner where the flow is patient."""
+        if flow != "agent":
+            exec_id = self.run(flow, **args)
+            self.until(exec_id, "waiting")
+            return exec_id
+        exec_id = _driven_here(flow, args).exec_id
+        self.until(exec_id, lambda _: not self.client.executions.continues(exec_id))
+        assert self.client.executions.get(exec_id).status == "waiting"
         return exec_id
 
     def completed(self, flow: str = "pipeline", **args: Any) -> str:
-        exec_id = self.run(flow, **args)
-        self.until(exec_id, "completed")
-        return exec_id
+        """An execution that has completed."""
+        handle = _driven_here(flow, args)
+        handle.wait(SECONDS)
+        return handle.exec_id
 
     def kill_runner(self, exec_id: str) -> None:
         """SIGKILL for the process that drives an execution."""
@@ -111,6 +115,12 @@ class Cli:
             row = leases.row(conn, executions.find(conn, exec_id).id)
         assert row is not None
         os.kill(row["pid"], signal.SIGKILL)
+
+
+def _driven_here(flow: str, args: dict[str, Any]) -> FlowHandle[Any]:
+    """A run in this process: a runner is needed only where it is what is tested."""
+    found: FlowHandle[Any] = targets.load(f"{FLOWS}:{flow}", root=None).run(**args)
+    return found
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 from kitaru import checkpoint, flow
@@ -44,6 +46,28 @@ def closes() -> str:
         os.close(fd)
     os.write(1, b"into the void")
     return "closed"
+
+
+@flow
+def closes_standard_output() -> str:
+    os.close(1)
+    print("into the void")
+    raise RuntimeError("closed")
+
+
+@flow
+def warns() -> str:
+    for number in range(200):
+        warnings.warn(f"number {number}", UserWarning, stacklevel=1)
+    return "warned"
+
+
+@flow
+def logs() -> str:
+    logging.basicConfig(stream=sys.stdout, level=logging.DEBUG)
+    for number in range(2000):
+        logging.info('{"jsonrpc":"2.0","id":%d,"result":{}}', number)
+    return "logged"
 
 
 @flow

@@ -194,5 +194,11 @@ class Odd:
                 b'{"jsonrpc":"2.0","method":7}',
                 b"[" * 100_000,
                 b"x" * 200_000,
+                b'{"jsonrpc":"2.0"}\r',
+                b"\r\x1b[2J\x07",
+                b"[[[]]]",
+                b'[[{"jsonrpc":"2.0","id":1,"method":"ping"}]]',
+                bytes(range(1, 10)) + bytes(range(14, 256)),
+                b'{"id":1,"method":"ping"}' * 2,
             ]
         )

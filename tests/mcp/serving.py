@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from mcp.client.stdio import StdioServerParameters
 from mcp.types import TextContent
 
 from kitaru import KitaruClient
+from tests import warm
 from tests.support import ROOT, until
 
 T = TypeVar("T")
@@ -114,10 +115,11 @@ class Served:
 
 @contextmanager
 def served(place: Place, *options: str, mode: str = "auto", **abilities: Any) -> Iterator[Served]:
-    """A server on a place, and its client with these abilities."""
+    """A warm server on a place, and its client with these abilities."""
+    program, *first = warm.command()
     parameters = StdioServerParameters(
-        command=sys.executable,
-        args=["-m", "kitaru_mcp.server", *options],
+        command=program,
+        args=[*first, "-m", "kitaru_mcp.server", *options],
         env=place.environment,
         cwd=place.project,
     )
@@ -131,7 +133,8 @@ def served(place: Place, *options: str, mode: str = "auto", **abilities: Any) ->
 class Bare:
     """A server spoken to line by line; greeted, it is in the era of the handshake.
 
-    What it writes to standard error is added to `stderr.txt` in the place's project.
+    What it writes to standard error is added to `stderr.txt` in the place's project. `program` is
+    Python, or `warm.command()` where the process is not what is tested.
     """
 
     def __init__(
@@ -141,10 +144,11 @@ class Bare:
         greet: bool = True,
         abilities: dict[str, Any] | None = None,
         stderr: int | IO[bytes] | None = None,
+        program: Sequence[str] = (sys.executable,),
     ) -> None:
         with (place.project / "stderr.txt").open("ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "kitaru_mcp.server", *options],
+                [*program, "-m", "kitaru_mcp.server", *options],
                 cwd=place.project,
                 env=os.environ | place.environment,
                 stdin=subprocess.PIPE,

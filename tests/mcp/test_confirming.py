@@ -9,6 +9,7 @@ import pytest
 from mcp.types import ElicitRequestFormParams, ElicitResult
 
 from kitaru_mcp.tools import TOOLS
+from tests import warm
 from tests.mcp.serving import Bare, Place, Served, bare, served
 
 MODES = ["auto", "legacy"]
@@ -170,7 +171,7 @@ def question(server: Bare, exec_id: str, **more: Any) -> Any:
 @pytest.fixture(scope="module")
 def plain(place: Place) -> Iterator[Bare]:
     """A bare server whose client says that it can ask."""
-    with bare(place, abilities={"elicitation": {}}) as server:
+    with bare(place, abilities={"elicitation": {}}, program=warm.command()) as server:
         yield server
 
 
@@ -213,7 +214,7 @@ def test_a_client_that_cannot_ask_after_all_leaves_it_to_the_call(
 
 
 def test_what_a_person_can_no_longer_answer_is_not_waited_for(place: Place, undecided: str) -> None:
-    with bare(place, abilities={"elicitation": {}}) as server:
+    with bare(place, abilities={"elicitation": {}}, program=warm.command()) as server:
         question(server, undecided)
         server.tool(CANCEL, exec_id=undecided)
         text = server.end_input().decode()
@@ -228,7 +229,7 @@ def test_an_answer_counts_for_the_execution_it_was_given_for(place: Place) -> No
         "io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": {}}},
     }
     agreed = {f"confirm {first}": {"action": "accept"}}
-    with bare(place, greet=False) as plain:
+    with bare(place, greet=False, program=warm.command()) as plain:
         for exec_id in (second, first):
             plain.request(
                 "tools/call",

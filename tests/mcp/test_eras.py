@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests import warm
 from tests.mcp.serving import Bare, Place, bare
 
 MODERN = {
@@ -25,7 +26,9 @@ HELLO = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bare]:
-    with bare(Place.under(tmp_path_factory.mktemp("eras")), greet=False) as running:
+    with bare(
+        Place.under(tmp_path_factory.mktemp("eras")), greet=False, program=warm.command()
+    ) as running:
         yield running
 
 
@@ -35,7 +38,7 @@ def asked(server: Bare, method: str, **parameters: Any) -> dict[str, Any]:
 
 
 def test_a_client_that_probed_the_newer_era_may_shake_hands_in_the_older(tmp_path: Path) -> None:
-    with bare(Place.under(tmp_path), greet=False) as server:
+    with bare(Place.under(tmp_path), greet=False, program=warm.command()) as server:
         found = asked(server, "server/discover", _meta=MODERN)["result"]
         assert found["supportedVersions"] == ["2026-07-28"]
         assert asked(server, "initialize", **HELLO)["result"]["protocolVersion"] == "2025-11-25"
@@ -46,7 +49,7 @@ def test_a_client_that_probed_the_newer_era_may_shake_hands_in_the_older(tmp_pat
 
 
 def test_without_a_handshake_an_old_request_is_told_what_is_missing(tmp_path: Path) -> None:
-    with bare(Place.under(tmp_path), greet=False) as server:
+    with bare(Place.under(tmp_path), greet=False, program=warm.command()) as server:
         assert "result" in asked(server, "server/discover", _meta=MODERN)
         assert asked(server, "tools/list")["error"]["code"] == -32602
 

@@ -12,12 +12,14 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mcp import MCPDeprecationWarning
 
+from tests import warm
 from tests.mcp.serving import Bare, Place, bare, reached, served
 from tests.support import until
 
@@ -93,6 +95,11 @@ def send(process: subprocess.Popen[bytes], method: str, **params: object) -> Non
     process.stdin.flush()
 
 
+def quick(place: Place, **given: Any) -> AbstractContextManager[Bare]:
+    """A bare server that has loaded all it imports: how it starts is not what is tested."""
+    return bare(place, program=warm.command(), **given)
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place.under(tmp_path)
@@ -107,7 +114,7 @@ def test_an_idle_server_ends(place: Place, how: str) -> None:
 @pytest.mark.parametrize("how", ENDS)
 def test_a_busy_server_ends_and_its_runner_goes_on(place: Place, how: str) -> None:
     target, gate = place.blocking_import(how)
-    with bare(place) as server:
+    with quick(place) as server:
         server.tool("kitaru_executions_run", target=target)
         reached(gate)
         end(server, how)
@@ -124,7 +131,7 @@ def test_a_server_ends_with_calls_of_every_kind_under_way(
     target, gate = place.blocking_import(how)
     errors = tmp_path / "stderr"
     exec_id = asking(place)
-    with errors.open("wb") as stderr, bare(place, greet=False, stderr=stderr) as server:
+    with errors.open("wb") as stderr, quick(place, greet=False, stderr=stderr) as server:
         server.greet(elicitation={})
         server.request("resources/subscribe", uri=f"kitaru://executions/{exec_id}")
         server.tool(CANCEL, exec_id=exec_id)
@@ -146,7 +153,7 @@ def test_a_server_ends_with_calls_of_every_kind_under_way(
 
 @pytest.mark.parametrize("how", ENDS)
 def test_a_server_ends_whose_client_does_not_read(place: Place, how: str) -> None:
-    with bare(place) as server:
+    with quick(place) as server:
         for _ in range(40):
             server.request("tools/list")
         assert select.select([server.process.stdout], [], [], SECONDS)[0]
@@ -159,7 +166,7 @@ def test_a_server_ends_whose_client_does_not_read(place: Place, how: str) -> Non
 
 
 def test_a_client_that_reads_no_more_is_still_served(place: Place) -> None:
-    with bare(place) as server:
+    with quick(place) as server:
         assert server.process.stdout is not None
         server.process.stdout.close()
         server.request("tools/list")
@@ -171,7 +178,7 @@ def test_a_client_that_reads_no_more_is_still_served(place: Place) -> None:
 
 def test_a_question_ends_with_the_input_and_nothing_is_done(place: Place) -> None:
     exec_id = asking(place)
-    with bare(place, greet=False) as server:
+    with quick(place, greet=False) as server:
         server.greet(elicitation={})
         server.tool(CANCEL, exec_id=exec_id)
         server.question()
@@ -237,7 +244,7 @@ def test_runners_that_end_are_reaped(place: Place) -> None:
 
 
 def test_a_call_sent_just_before_the_end_is_answered(place: Place) -> None:
-    with bare(place) as server:
+    with quick(place) as server:
         server.tool("kitaru_status")
         (line,) = server.end_input().splitlines()
         answer = json.loads(line)
@@ -262,14 +269,14 @@ def waiting_bytes(pipe: int) -> int:
 
 
 def test_a_slow_reader_gets_every_answer_after_the_end_of_its_input(place: Place) -> None:
-    with bare(place) as server:
+    with quick(place) as server:
         fill(server, 30)
         ids = {json.loads(line)["id"] for line in server.end_input().splitlines()}
         assert ids == set(range(2, 32))
 
 
 def test_a_client_that_reads_nothing_does_not_keep_the_server(place: Place) -> None:
-    with bare(place) as server:
+    with quick(place) as server:
         fill(server, 30)
         server.write(b"no message\n")
         server.request("initialize", protocolVersion="2025-06-18")
@@ -318,7 +325,7 @@ def test_a_ping_is_answered_while_a_flow_runs_and_while_a_call_blocks(place: Pla
 
 
 def test_stdout_carries_only_messages_while_a_flow_writes_to_its_own(place: Place) -> None:
-    with bare(place) as server:
+    with quick(place) as server:
         server.tool("kitaru_executions_run", target="flows.py:noisy", wait_seconds=50)
         answer = server.answer()
         assert answer["result"]["structuredContent"]["execution"]["result"] == "quiet again"
@@ -330,7 +337,7 @@ def test_stdout_carries_only_messages_while_a_flow_writes_to_its_own(place: Plac
 
 
 def test_looking_does_not_make_a_store(place: Place) -> None:
-    with bare(place) as server:
+    with quick(place) as server:
         server.tool("kitaru_status")
         assert server.answer()["result"]["structuredContent"]["exists"] is False
         assert not (place.home / "kitaru.db").exists()

@@ -153,6 +153,7 @@ def test_one_drives_fault_does_not_stop_the_heart_of_the_others():
 
     class Drive:
         store, execution, rests = drives.store(), 1, False
+        ended = threading.Event()
 
         def notice(self, lease: Any, *, answered: bool) -> None: ...
 

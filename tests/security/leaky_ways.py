@@ -420,7 +420,12 @@ def saves(text: Any) -> None:
     kitaru.save("kept", {"deep": [text]})
 
 
-#: How the secret comes to be recorded, and what the warning of it begins with.
+@checkpoint
+def names(text: str) -> None:
+    kitaru.save(text, 1, tags=[text])
+
+
+#: How the secret comes to be recorded, and what the warning of it begins with; names have none.
 KEPT: dict[str, tuple[Callable[[str], object], str]] = {
     "result": (gives, "The result of 'gives'"),
     "bytes": (lambda secret: gives(secret.encode()) and None, "The result of 'gives'"),
@@ -429,6 +434,7 @@ KEPT: dict[str, tuple[Callable[[str], object], str]] = {
     "pickle": (lambda secret: gives_a_pickle(secret) and None, "The result of 'gives_a_pickle'"),
     "cached": (lambda secret: gives_again(secret) and None, "The result of 'gives_again'"),
     "artifact": (saves, "Artifact 'kept' of 'saves'"),
+    "name": (names, ""),
     "of the flow": (lambda secret: secret, "The flow's result"),
     "input": (lambda secret: None, "The flow's input"),
     "answer": (

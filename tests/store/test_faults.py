@@ -19,7 +19,7 @@ import pytest
 
 from kitaru import KitaruBackendError, KitaruClient, KitaruCorruptionError, KitaruError, config
 from kitaru.store import open_store, schema
-from tests import flows, support
+from tests import drives, flows, support
 from tests.chaos import rot
 
 IS_ROOT = os.geteuid() == 0
@@ -108,6 +108,19 @@ def test_a_closed_store_is_read_on_a_full_disk_and_written_when_there_is_room(ho
             flows.chain.run(length=1)
     flows.chain.run(length=1).wait()
     assert client.executions.get(handle.exec_id).result == [40_000] * 2
+
+
+def test_an_execution_that_could_not_be_left_is_given_back_when_there_is_room(home: Path) -> None:
+    handle = flows.gate.run()
+    support.until(lambda: "gated" in support.effects(home, handle.exec_id), "the gate is reached")
+    lease = "SELECT runner IS NULL FROM leases"
+    with _no_room():
+        (home / "gate-a").touch()
+        with pytest.raises(KitaruBackendError, match="Check the disk, then resume"):
+            handle.wait()
+        assert support.query(home, lease) == [(False,)]
+    support.until(lambda: support.query(home, lease) == [(True,)], "the lease is given back")
+    drives.again("resume", flows.gate, handle.exec_id).wait()
 
 
 # --- files that are not a whole store

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import kitaru
-from kitaru import KitaruBackendError, KitaruClient, config
+from kitaru import KitaruBackendError, KitaruClient, config, private
 from kitaru.store import Store, connection, open_store
 from tests import flows, support
 from tests.chaos import wal_reset
@@ -43,6 +43,30 @@ print(flows.chain.run(length=3).wait() == flows.chain.run(length=3).wait(), file
 """
     assert support.run_python(home, program) == ["KitaruBackendError True"] * 3 + ["True", "True"]
     assert support.is_sound(home)
+
+
+def test_a_fork_is_refused_its_parents_store_while_a_thread_of_that_commits(home: Path) -> None:
+    program = """
+import os, signal, threading
+from kitaru import KitaruError, config
+from kitaru.store import open_store
+store, inside, over = open_store(config.find_home()), threading.Event(), threading.Event()
+work = lambda conn: (inside.set(), over.wait())
+thread = threading.Thread(target=store.together, args=(work,))
+thread.start()
+inside.wait()
+if (child := os.fork()) == 0:
+    signal.alarm(20)
+    try:
+        store.together(lambda conn: None)
+    except KitaruError as exc:
+        os._exit(int("fork" not in str(exc)))
+    os._exit(2)
+over.set()
+thread.join()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert support.run_python(home, program) == ["0"]
 
 
 def test_a_fork_that_outlives_its_killed_parent_holds_no_lock(home: Path) -> None:
@@ -193,7 +217,7 @@ def test_a_home_on_a_network_file_system_is_refused(
 ) -> None:
     mounts = home / "mounts"
     mounts.write_text(f"disk / ext4 rw 0 0\nserver:/x {home} {kind} rw 0 0\n")
-    monkeypatch.setattr(connection, "_MOUNTS", mounts)
+    monkeypatch.setattr(private, "_MOUNTS", mounts)
     with pytest.raises(KitaruBackendError, match="is on a network file system"):
         open_store(config.find_home())
     monkeypatch.setenv("KITARU_ALLOW_NETWORK_HOME", "1")

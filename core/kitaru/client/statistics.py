@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from kitaru import config
 from kitaru import statistics as spec
 from kitaru.client import filters
 from kitaru.models import ExecutionStatus
@@ -53,6 +54,7 @@ class Statistics:
 
         Raises:
             KitaruUsageError: an argument cannot be right; lists what there is.
+            KitaruBackendError: it takes longer than half a minute.
 
         Example:
             >>> import kitaru
@@ -71,7 +73,8 @@ class Statistics:
         groupings, wanted = spec.groupings(group_by), spec.metrics(metrics)
         most, conditions = spec.max_groups(max_groups), spec.conditions(where)
         chosen = filters.chosen(flow, status, stack, tags=tags, since=since, until=until)
-        with self._open().snapshot() as conn:
+        # Others read meanwhile: of a large store this may take its time.
+        with self._open().apart(seconds=config.STATISTICS_SECONDS) as conn:
             return stored.compute(
                 conn, groupings, wanted, where=chosen, conditions=conditions, max_groups=most
             )

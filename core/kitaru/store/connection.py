@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import sqlite3
 import threading
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kitaru import config, private
+from kitaru import clock, config, private
 from kitaru.errors import KitaruBackendError
 from kitaru.store import schema
 from kitaru.store.locking import WriteLock
@@ -26,11 +27,8 @@ from kitaru.store.refusals import NO_ROOM, READ_ONLY, Hindrance, translated
 _BUSY_SECONDS = 30.0
 #: How long a fork waits for other threads to come out of SQLite.
 _FORK_SECONDS = 1.0
-_NETWORK_FILE_SYSTEMS = (
-    *("nfs", "cifs", "smb", "9p", "afs", "ceph", "gluster", "lustre"),
-    *("sshfs", "davfs", "s3fs", "rclone", "gcsfuse"),
-)
-_MOUNTS = Path("/proc/mounts")
+#: Steps of SQLite's machine between two looks at the clock, well below a millisecond.
+_STEPS = 10_000
 _WAL_LIMIT_BYTES = 64 * 1024 * 1024
 
 
@@ -173,6 +171,7 @@ class Database:
         self, works: Sequence[Callable[[sqlite3.Connection], None]]
     ) -> list[BaseException | None]:
         """The same for several works; returns what each has raised."""
+        self._check_process()  # first: who had the lock of a group is not in a fork
         mine = [_Work(work) for work in works]
         self._ready.extend(mine)
         with self._group:
@@ -209,14 +208,19 @@ class Database:
                     self._reader.execute("COMMIT")
 
     @contextlib.contextmanager
-    def apart(self) -> Iterator[sqlite3.Connection]:
-        """One state of the store on a connection of its own, for reads that take long."""
+    def apart(self, *, seconds: float = math.inf) -> Iterator[sqlite3.Connection]:
+        """One state of the store on a connection of its own, for reads that take long.
+
+        Statements that run beyond so many seconds are broken off.
+        """
         self._check_process()
         with translated(self.path):
             conn = connect_read_only(self.path) if self.read_only else self._connect()
             with contextlib.closing(conn):
                 conn.execute("PRAGMA query_only=1")
                 conn.execute("BEGIN")
+                until = clock.monotonic() + seconds
+                conn.set_progress_handler(lambda: clock.monotonic() > until, _STEPS)
                 yield conn
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
@@ -338,7 +342,7 @@ def _prepare(home: config.Home) -> bool:
             f"The store's folder {home.path} (from {home.source}) cannot be made: "
             f"{exc.strerror}. Set KITARU_HOME to a folder you can write."
         ) from exc
-    _refuse_network_home(home.path)
+    private.refuse_network(home.path)
     try:
         # Made before SQLite sees it, so that -wal and -shm inherit the permissions. Never opened
         # where it is: closing it would drop the locks by which this process has it open already.
@@ -375,19 +379,3 @@ def is_current(path: Path) -> bool:
         return False
     with translated(path), contextlib.closing(connect_read_only(path)) as conn:
         return schema.check(conn, path) == schema.SCHEMA_VERSION
-
-
-def _refuse_network_home(path: Path) -> None:
-    if config.allow_network_home() or not _MOUNTS.exists():
-        return
-    best, kind = "", ""
-    for line in _MOUNTS.read_text(errors="replace").splitlines():
-        fields = line.split()
-        point = fields[1].replace("\\040", " ")
-        if len(point) >= len(best) and path.is_relative_to(point):
-            best, kind = point, fields[2]
-    if kind.removeprefix("fuse.").startswith(_NETWORK_FILE_SYSTEMS):
-        raise KitaruBackendError(
-            f"The store's folder {path} is on a network file system ({kind}), where SQLite's locks "
-            "are not safe. Use a local folder, or set KITARU_ALLOW_NETWORK_HOME=1 at your own risk."
-        )

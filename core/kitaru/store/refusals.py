@@ -40,9 +40,11 @@ def translated(path: Path) -> Iterator[None]:
         # Damaged text: in a row, or in a schema that SQLite's own message quotes.
         undecodable = isinstance(exc, UnicodeDecodeError) or "decode to UTF-8" in str(exc)
         if undecodable or primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            # To SQLite a file that the system fails to read is a damaged one.
             raise KitaruCorruptionError(
-                f"The store {path} is damaged ({exc}). Nothing was written. Restore it from a "
-                "backup, or move it away and start a new one."
+                f"The store {path} is damaged, or its disk cannot be read ({exc}). Nothing was "
+                "written. Check the disk; where that is sound, restore the store from a backup, "
+                "or move it away and start a new one."
             ) from exc
         known = _ADVICE.get(code or 0) or _ADVICE.get(primary or 0)
         advice = known or "refused a statement; this is a fault of Kitaru's"
@@ -58,5 +60,6 @@ _ADVICE = {
     sqlite3.SQLITE_CANTOPEN: "cannot be opened. Check that the folder exists and is accessible",
     sqlite3.SQLITE_BUSY: "is locked by another program that writes it. Close that program",
     sqlite3.SQLITE_LOCKED: "is locked by another program that writes it. Close that program",
+    sqlite3.SQLITE_INTERRUPT: "took too long to answer. Ask for less: one flow, or a time",
     sqlite3.SQLITE_TOOBIG: "cannot hold a value this large. Store it elsewhere and record its name",
 }

@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 /* Kinds of calls; a plan names those that it counts. */
-enum { WRITE = 1, SYNC = 2, SIZE = 4, NAME = 8, LOCK = 16 };
+enum { WRITE = 1, SYNC = 2, SIZE = 4, NAME = 8, LOCK = 16, READ = 32 };
 /* What happens to the call of the number that a plan names. */
 enum { NOTHING, KILL, KILL_MIDWAY, FAIL, SHORTEN };
 /* What a single call has to do; anything above is the error that it gives. */
@@ -129,6 +129,7 @@ static int is_watched_file(int fd, char *path)
 
 static void die(void)
 {
+    pthread_mutex_lock(&recording); /* what another thread does now is in the trace as well */
     kill(getpid(), SIGKILL);
     for (;;) pause();
 }
@@ -205,6 +206,15 @@ ssize_t write(int fd, const void *data, size_t size)
     ssize_t done = put(fd, path, data, size, offset);
     if (done > 0) lseek(fd, offset + done, SEEK_SET);
     return done;
+}
+
+ssize_t pread64(int fd, void *data, size_t size, off_t offset)
+{
+    REAL(pread64);
+    char path[PATH_MAX];
+    int verdict = counted & READ && is_watched_file(fd, path) ? fate(READ) : PASS;
+    if (verdict > 0) errno = verdict;
+    return verdict > 0 ? -1 : real(fd, data, size, offset);
 }
 
 /* Whatever is one step for the system: it happens and is recorded, or it fails. */
