@@ -128,7 +128,7 @@ STORE = (
     ),
     Mutant(
         "network-file-systems",
-        _CONNECTION,
+        _CORE + "private.py",
         'if kind.removeprefix("fuse.").startswith(_NETWORK_FILE_SYSTEMS):',
         "if False:",
         (_SHARING + "test_a_home_on_a_network_file_system_is_refused",),
