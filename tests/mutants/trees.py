@@ -40,6 +40,15 @@ class Run:
     problem: str | None = None
 
 
+def applied(mutant: Mutant) -> str:
+    """The file it changes, changed.
+
+    Raises:
+        ValueError: it does not fit the code.
+    """
+    return mutant.applied((ROOT / mutant.path).read_text())
+
+
 @contextlib.contextmanager
 def copy(mutant: Mutant | None = None) -> Iterator[Path]:
     """A copy of the project's files, in which the mutant's promise does not hold."""
@@ -51,8 +60,7 @@ def copy(mutant: Mutant | None = None) -> Iterator[Path]:
             else:
                 shutil.copy2(ROOT / part, root / part)
         if mutant is not None:
-            path = root / mutant.path
-            path.write_text(mutant.applied(path.read_text()))
+            (root / mutant.path).write_text(applied(mutant))
         yield root
 
 

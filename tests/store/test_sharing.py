@@ -20,7 +20,7 @@ from tests.chaos import wal_reset
 
 def test_a_fork_may_not_use_its_parents_store_but_opens_its_own(home: Path) -> None:
     program = """
-import io, os, sys
+import io, os, signal, sys
 from kitaru import KitaruClient, KitaruError, config
 from kitaru.store import open_store
 from tests import flows
@@ -29,6 +29,7 @@ client = KitaruClient()
 output, sys.stdout = sys.stdout, io.StringIO()  # the flows print too
 exec_id = flows.chain.run(length=3).exec_id
 if (child := os.fork()) == 0:
+    signal.alarm(10)  # refused, it does not wait for locks that its parent had
     for use in (store.version, lambda: store.write().__enter__(), store.close):
         try:
             use()
