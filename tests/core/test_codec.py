@@ -285,3 +285,11 @@ def test_importing_the_codec_imports_none_of_the_types_it_knows() -> None:
 def test_the_digest_is_sixteen_bytes() -> None:
     assert len(codec.digest(b"x")) == 16
     assert codec.digest(b"x") != codec.digest(b"y")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_record_is_json_that_any_reader_takes(value: float) -> None:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    json.loads(codec.encode([value]), parse_constant=refuse)
