@@ -31,6 +31,7 @@ from tests.chaos import (
     races,
     readonly,
     rot,
+    strangers,
     targets,
     writers,
     zombies,
@@ -38,7 +39,10 @@ from tests.chaos import (
 from tests.chaos.trial import Scope, Skipped, Trial
 from tests.support import ROOT
 
-MODULES = (kills, races, zombies, rot, writers, calls, canary, planted, framing, readonly, targets)
+MODULES = (
+    *(kills, races, zombies, rot, writers),
+    *(calls, canary, planted, framing, readonly, targets, strangers),
+)
 TRIALS: dict[str, Trial] = {trial.name: trial for module in MODULES for trial in module.TRIALS}
 SIDE_BY_SIDE = 2
 #: A trial that has not ended by then hangs; at ten times the length it has ten times as long.
