@@ -22,11 +22,70 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos import (*(kills, calls, canary, claims, clocks, forks, framing, full_disk, huge, kills, model, page, planted, power, races, readers, readonly, rot, simulation, stop, suite, sweeps, targets, texts, upgrades, values, wal_reset, writers, zombies)
+from tests.chaos import (
+    calls,
+    canary,
+    claims,
+    clocks,
+    forks,
+    framing,
+    full_disk,
+    huge,
+    kills,
+    model,
+    page,
+    planted,
+    power,
+    races,
+    readers,
+    readonly,
+    rot,
+    simulation,
+    stop,
+    strangers,
+    suite,
+    sweeps,
+    targets,
+    texts,
+    upgrades,
+    values,
+    wal_reset,
+    writers,
+    zombies,
+)
 from tests.chaos.trial import Scope, Skipped, Trial
 from tests.support import ROOT
 
-MODULES = (kills, races, zombies, stop, rot, writers, calls, suite, sweeps, power, upgrades, full_disk, model, claims, wal_reset, canary, planted, simulation, forks, readers, values, clocks, framing, readonly, targets, huge, texts, *(kills)
+MODULES = (
+    kills,
+    races,
+    zombies,
+    stop,
+    rot,
+    writers,
+    calls,
+    suite,
+    sweeps,
+    power,
+    upgrades,
+    full_disk,
+    model,
+    claims,
+    wal_reset,
+    canary,
+    planted,
+    simulation,
+    forks,
+    readers,
+    values,
+    clocks,
+    framing,
+    readonly,
+    targets,
+    huge,
+    texts,
+    strangers,
+)
 TRIALS: dict[str, Trial] = {trial.name: trial for module in MODULES for trial in module.TRIALS}
 SIDE_BY_SIDE = 2
 #: A trial that has not ended by then hangs; at ten times the length it has ten times as long.
