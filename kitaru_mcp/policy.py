@@ -82,8 +82,11 @@ class Policy:
             NotAllowed: its import would execute a file that is not under one of the roots.
         """
         place = target.rpartition(":")[0]
-        start = Path(root).resolve()
-        files = _files_of_recorded(place, start)
+        try:
+            start = Path(root).resolve()
+            files = _files_of_recorded(place, start)
+        except (OSError, RuntimeError, ValueError):  # a loop of links, or a name no file can have
+            raise _outside(place) from None
         for allowed in self.roots:
             starts_here = start.is_relative_to(allowed) or start == _start_of(allowed)
             if files and starts_here and all(file.is_relative_to(allowed) for file in files):

@@ -46,7 +46,9 @@ def _has_room(folder: Path) -> bool:
 _in_memory: str | None = None
 if "TMPDIR" not in os.environ and _has_room(_MEMORY):
     _in_memory = tempfile.mkdtemp(prefix="kitaru-tests-", dir=_MEMORY)
+    os.chmod(_in_memory, 0o711)  # tests open folders in it to other users
     os.environ["TMPDIR"] = tempfile.tempdir = _in_memory
+    os.chmod(_in_memory, 0o711)  # some tests are another user for a while
 
 # Nor do they reach the developer's own store, but one for each process.
 os.environ["XDG_DATA_HOME"] = _data = tempfile.mkdtemp(prefix="kitaru-tests-")

@@ -7,6 +7,7 @@ knows what a test means to prove.
 
 from __future__ import annotations
 
+import concurrent.futures
 import io
 import json
 import os
@@ -135,9 +136,9 @@ def see_through(home: Path, exec_id: str) -> None:
         return executions.get(exec_id).status.is_finished
 
     def is_taken_up() -> bool:
-        asks_again = bool(executions.pending_waits(exec_id))  # so soon that nobody saw it run
-        is_waiting = executions.get(exec_id).status == "waiting"
-        return asks_again or not is_waiting or not executions.continues(exec_id)
+        found = executions.get(exec_id)
+        asks_more = bool(found.pending_waits)
+        return found.status != "waiting" or asks_more or not executions.continues(exec_id)
 
     while until(lambda: has_ended() or executions.pending_waits(exec_id), "it goes on"):
         if has_ended():
@@ -145,8 +146,8 @@ def see_through(home: Path, exec_id: str) -> None:
         (asked,) = executions.pending_waits(exec_id)
         executions.input(exec_id, wait=asked.name, value=f"answer to {asked.name}")
         until(is_taken_up, "a polling driver takes the answer, or has let go")
-        execution = executions.get(exec_id)
-        if execution.status == "waiting" and not execution.pending_waits:
+        found = executions.get(exec_id)
+        if found.status == "waiting" and not found.pending_waits:
             executions.resume(exec_id)
 
 
@@ -178,6 +179,20 @@ def rest(process: subprocess.Popen[str]) -> list[str]:
     late.cancel()
     assert process.returncode == 0, f"it ended with {process.returncode} after {lines}"
     return lines
+
+
+def outputs(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Let a process end, and return what it printed and complained that nobody has read yet."""
+    late = threading.Timer(DEADLINE_SECONDS, process.kill)
+    late.start()
+    # Not `communicate`, which passes over what a `readline` has left in the buffer.
+    with process, concurrent.futures.ThreadPoolExecutor() as pool:
+        if process.stdin is not None:
+            process.stdin.close()
+        streams = (process.stdout, process.stderr)
+        out, err = pool.map(lambda stream: stream.read() if stream else "", streams)
+    late.cancel()
+    return out, err
 
 
 def finish(process: subprocess.Popen[str]) -> str:

@@ -182,7 +182,8 @@ _pinned: dict[str, Path] = {}
 def _named(value: str, source: str) -> Home:
     # A relative name keeps its first meaning when the process changes its directory.
     path = _pinned.setdefault(value, Path(value).expanduser().absolute())
-    if not value.strip() or (path.exists() and not path.is_dir()):
+    # Not with `Path`, to which a folder that may not be entered is an error of its own.
+    if not value.strip() or (os.path.exists(path) and not os.path.isdir(path)):
         raise KitaruUsageError(
             f"The store's home from {source} is {value!r}, which is not a folder. "
             "Name a folder; it is made when needed."

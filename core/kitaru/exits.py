@@ -37,6 +37,7 @@ class _State:
         self.handles_sigterm = False
         self.leaving = threading.Event()
         self.is_any_left = False
+        self.stopping: weakref.WeakSet[Beating] = weakref.WeakSet()
         self.told: weakref.WeakSet[Beating] = weakref.WeakSet()
         # Of all that is in `threading` and `queue`, only these may be used in a signal's handler.
         self.signals: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -79,6 +80,7 @@ def install() -> None:
 def stop(drives: Iterable[Beating]) -> None:
     """Stop flows at their next durable call; each is told of when it has stopped."""
     for drive in drives:
+        _state.stopping.add(drive)
         drive.stop()
         drive.on_end(partial(_tell, drive))
 
@@ -106,6 +108,9 @@ def _leave() -> None:
         # As main would have ended; its exit code is decided already.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
+    # Python aborts a process that ends while another thread is at the end of writing a line.
+    for drive in list(_state.stopping):
+        _tell(drive)
     if not _state.is_any_left:
         close_all()
 

@@ -159,10 +159,11 @@ def _end(drivers: list[Driver]) -> None:
 
 def _keep_output(home: config.Home, exec_id: str) -> Path:
     folder = home.path / config.RUNNER_LOGS
-    folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / f"{exec_id}.log"
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(fd, 2)
+    # The execution is taken by now: a disk without room for a log must not leave it undriven.
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), 2)
     faulthandler.enable()
     return path
 
@@ -182,7 +183,8 @@ def _masked_stderr() -> _Masked:
 
 def _tidy(log: Path) -> None:
     """Mask what was written past Python (by a program it ran, say); remove a file with nothing."""
-    with contextlib.suppress(FileNotFoundError):  # a runner that overtook this one was here
+    # None could be kept, or a runner that overtook this one was here.
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         text = log.read_text("utf-8", errors="surrogateescape")
         if not text:
             log.unlink()

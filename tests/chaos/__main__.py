@@ -30,6 +30,7 @@ from tests.chaos import (
     forks,
     framing,
     full_disk,
+    huge,
     kills,
     model,
     page,
@@ -41,9 +42,11 @@ from tests.chaos import (
     rot,
     simulation,
     stop,
+    strangers,
     suite,
     sweeps,
     targets,
+    texts,
     upgrades,
     values,
     wal_reset,
@@ -79,6 +82,9 @@ MODULES = (
     framing,
     readonly,
     targets,
+    huge,
+    texts,
+    strangers,
 )
 TRIALS: dict[str, Trial] = {trial.name: trial for module in MODULES for trial in module.TRIALS}
 SIDE_BY_SIDE = 2

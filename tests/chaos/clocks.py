@@ -8,6 +8,7 @@ lives is driven twice, every sleep ends once its time has come, and nothing ends
 from __future__ import annotations
 
 import contextlib
+import json
 import mmap
 import os
 import shutil
@@ -26,15 +27,13 @@ from tests import support
 from tests.chaos import history
 from tests.chaos.history import History
 from tests.chaos.trial import Scope, Skipped, Trial
-from tests.flows import Witness, effect, returned
+from tests.flows import Witness, effect, pass_gate, returned
 
 SOURCE = Path(__file__).with_name("native") / "clock.c"
 HOUR, DAY = 3600.0, 86_400.0
 JUMPS = (2 * HOUR, -2 * HOUR, -DAY, 1.0)
 COPIES, WORKERS = 2, 2
 STEPS = 4
-#: Long enough for a worker to look, and for a runner to start.
-LONG_SECONDS = 3.0
 
 
 @checkpoint
@@ -55,19 +54,19 @@ def fails_once() -> str:
 
 
 @checkpoint(timeout=60)
-def limited() -> str:
+def limited(gate: str) -> str:
     effect()
-    time.sleep(LONG_SECONDS)  # its lease is renewed once, if at all
+    pass_gate(gate)
     return returned("in time")
 
 
 @flow
-def keeps_time() -> list[str]:
+def keeps_time(gate: str) -> list[str]:
     """Checkpoints, a repetition, a time limit, and sleeps for which no process is held."""
     seen = Witness()
     values = [seen.got("slow", slow(number)) for number in range(STEPS)]
     values.append(seen.got("fails_once", fails_once()))
-    values.append(seen.got("limited", limited()))
+    values.append(seen.got("limited", limited(gate)))
     kitaru.sleep(0.1, timeout=0)
     kitaru.sleep(HOUR, timeout=0)
     return [*values, seen.got("slow", slow(STEPS))]
@@ -107,22 +106,43 @@ class WallClock:
 class Round:
     """Executions in one home, through one jump of the clock."""
 
-    def __init__(self, home: Path, wall: WallClock, *, after: int) -> None:
+    def __init__(self, home: Path, wall: WallClock, *, gate: str) -> None:
         self._home = home
         self._wall = wall
+        self._gate = gate
         with wall.under():
-            arguments = ["tests.chaos.clocks:keeps_time", "{}", str(COPIES)]
+            inputs = json.dumps({"gate": gate})
+            arguments = ["tests.chaos.clocks:keeps_time", inputs, str(COPIES)]
             self._process = support.spawn(home, "-m", "tests.support", *arguments)
         assert self._process.stdout is not None
         lines = [self._process.stdout.readline().strip() for _ in range(COPIES)]
         self.exec_ids = sorted(lines)
-        self._await_effects(after)
+        self._await_effects(COPIES * (STEPS + 2))
 
     def _await_effects(self, count: int) -> None:
         def is_time() -> bool:
             return sum(len(support.effects(self._home, each)) for each in self.exec_ids) >= count
 
         support.until(is_time, f"{count} checkpoints have run")
+
+    def jump(self, seconds: float) -> None:
+        """Let runners try to take each over at the moment of a jump; all are driven then."""
+        start = f"start-{self._gate}"
+        with self._wall.under(), mock.patch.dict(os.environ, {"KITARU_TESTS_START_GATE": start}):
+            runners = [support.start_runner(self._home, "resume", each) for each in self.exec_ids]
+        support.until(lambda: len([*self._home.glob(f"at-{start}-*")]) == COPIES, "they are ready")
+        self._wall.jump(seconds)
+        (self._home / f"gate-{start}").touch()
+        for runner, exec_id in zip(runners, self.exec_ids, strict=True):
+            support.until(
+                lambda runner=runner, exec_id=exec_id: (  # type: ignore[misc]
+                    runner.poll() is not None
+                    or support.effects(self._home, exec_id).count("limited") > 1
+                ),
+                "the runner is refused, or drives",
+            )
+            support.kill(runner)
+        (self._home / f"gate-{self._gate}").touch()
 
     def end(self) -> list[float]:
         """Turn the clock on to the end of each sleep; how long it took until each was driven on."""
@@ -177,7 +197,7 @@ def check(home: Path, exec_ids: list[str]) -> None:
     assert all(value >= 0 for value in shown.groups[0].metrics.values())
 
 
-def run(home: Path, *, rounds: int, afters: Iterator[int]) -> str:
+def run(home: Path, *, rounds: int) -> str:
     """Let the clock jump in the middle of executions, in one way after the other."""
     wall = WallClock(home)
     History(home).begin()
@@ -187,9 +207,9 @@ def run(home: Path, *, rounds: int, afters: Iterator[int]) -> str:
     exec_ids: list[str] = []
     try:
         for number in range(rounds):
-            current = Round(home, wall, after=next(afters))
+            current = Round(home, wall, gate=str(number))
             before = KitaruClient(home=home).executions.list(limit=200)
-            wall.jump(JUMPS[number % len(JUMPS)])
+            current.jump(JUMPS[number % len(JUMPS)])
             late += current.end()
             exec_ids += current.exec_ids
             after = [each.exec_id for each in KitaruClient(home=home).executions.list(limit=200)]
@@ -208,11 +228,7 @@ def run(home: Path, *, rounds: int, afters: Iterator[int]) -> str:
 
 
 def _trial(scope: Scope) -> str:
-    rng = scope.rng
-    # Every other time when all are in the long checkpoint.
-    most = COPIES * (STEPS + 2)
-    afters = iter(lambda: rng.choice([most, rng.randint(1, most)]), -1)
-    return run(scope.home, rounds=scope.times(len(JUMPS)), afters=afters)
+    return run(scope.home, rounds=scope.times(len(JUMPS)))
 
 
 TRIALS = (Trial(name="clocks", run=_trial),)

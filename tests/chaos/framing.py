@@ -223,7 +223,7 @@ def frame(rng: random.Random, odd: Odd) -> bytes:
         for _ in range(rng.randrange(1, 4)):
             data[rng.randrange(len(data))] = rng.choice([*range(10), *range(11, 256)])
         return bytes(data)
-    size = rng.choice([1_000_000, 3_000_000, MAX_LINE_BYTES + 1])
+    size = rng.choice([1_000_000, 3_000_000, MAX_LINE_BYTES + 2**20])
     return json.dumps({**good, "params": {"name": "x" * size}}).encode()
 
 

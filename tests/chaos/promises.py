@@ -132,6 +132,12 @@ PROMISES: dict[str, tuple[Promise, ...]] = {
             ("values",),
         ),
         Promise(
+            "Text of every kind is kept exactly, and shown so that it harms nobody.",
+            "Surrogates, NUL, writing from right to left, emoji, two forms of one letter: in "
+            "names, inputs, answers and lines, by SDK, CLI and MCP.",
+            ("texts",),
+        ),
+        Promise(
             "Changed code is noticed, and not replayed wrongly.",
             "Rename, reorder, insert, remove, change arguments, types and loops; and harmless "
             "changes, which must pass.",
@@ -170,6 +176,12 @@ PROMISES: dict[str, tuple[Promise, ...]] = {
             "Nothing in the database is ever executed by reading it.",
             "Plant payloads in every column; read everything by SDK, CLI and MCP.",
             ("planted",),
+        ),
+        Promise(
+            "Nothing listens or calls out, and every file is its owner's.",
+            "Python reports each socket that is opened; stores are made without a umask, found in "
+            "folders of others, and in folders that all may write.",
+            ("sockets", "private"),
         ),
         Promise(
             "A registered secret is never shown.",

@@ -46,18 +46,18 @@ class Fault:
 
 KILLS = (
     Fault("killed before a call", Plan(action=KILL)),
-    Fault("in the midst of a write", Plan(action=KILL_MIDWAY, kinds=WRITE), every=6),
+    Fault("killed in a write", Plan(action=KILL_MIDWAY, kinds=WRITE), every=6),
 )
 ERRORS = tuple(
-    Fault(f"{name}, {'from then on' if lasts else 'once'}", replace(plan, lasts=lasts), every)
+    Fault(f"{name} {'for good' if lasts else 'once'}", replace(plan, lasts=lasts), every)
     for name, plan, every in (
-        ("a write fails", Plan(action=FAIL, kinds=WRITE), 16),
-        ("a push to the disk fails", Plan(action=FAIL, kinds=SYNC), 1),
-        ("a file cannot be made, cut or removed", Plan(action=FAIL, kinds=SIZE | NAME), 1),
-        ("a read fails", Plan(action=FAIL, kinds=READ), 16),
-        ("the lock fails", Plan(action=FAIL, kinds=LOCK), 4),
+        ("write", Plan(action=FAIL, kinds=WRITE), 16),
+        ("push", Plan(action=FAIL, kinds=SYNC), 1),
+        ("make, cut or remove", Plan(action=FAIL, kinds=SIZE | NAME), 1),
+        ("read", Plan(action=FAIL, kinds=READ), 16),
+        ("lock", Plan(action=FAIL, kinds=LOCK), 4),
         ("no room", Plan(action=FAIL, kinds=WRITE, error=errno.ENOSPC), 16),
-        ("half a write, then no room", Plan(action=SHORTEN, kinds=WRITE, error=errno.ENOSPC), 16),
+        ("half a write", Plan(action=SHORTEN, kinds=WRITE, error=errno.ENOSPC), 16),
     )
     for lasts in (False, True)
 )
@@ -145,13 +145,14 @@ def run(scope: Scope, faults: Iterable[Fault]) -> str:
     with Workshop(scope.home, warm_up) as workshop:
         sweep = Sweep(scope.home, workshop)
         told = [_swept(sweep, fault, rng=scope.rng, factor=scope.factor) for fault in faults]
-    return f"{'; '.join(told)}; 0 lost, 0 twice, 0 corrupt"
+    return f"{', '.join(told)}; 0 lost, 0 twice, 0 corrupt"
 
 
 def _swept(sweep: Sweep, fault: Fault, *, rng: random.Random, factor: float) -> str:
-    step = max(1, round(fault.every / factor))
+    step = max(1, int(fault.every / factor))  # at every call in a nightly run
     tried = sweep.through(fault.plan, count(1 + rng.randrange(step), step))
-    return f"{fault.name}: {f'at 1 call in {step}, ' if step > 1 else 'at all '}{tried}"
+    assert tried or step > 1, f"{fault.name}: the program makes no such call"
+    return f"{fault.name}: {tried} ({f'1 in {step}' if step > 1 else 'all'})"
 
 
 TRIALS = (

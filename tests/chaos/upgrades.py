@@ -145,6 +145,7 @@ def faults(scope: Scope, *, every: int = 1) -> str:
     def of_version(version: int, workshop: Workshop) -> None:
         upgrade = Upgrade(scope.home, workshop, version)
         tried[version] = sum(sweep(upgrade, plan) for plan in FAULTS)
+        assert tried[version] or every > 1, "an upgrade makes no such call"
 
     _each(scope, of_version)
     told = ", ".join(f"{number} from schema {version}" for version, number in tried.items())

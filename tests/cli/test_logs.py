@@ -100,7 +100,7 @@ class Follower:
         return said["event"], said["item"]
 
     def rest(self) -> tuple[str, str, int]:
-        out, err = self.process.communicate(timeout=60)
+        out, err = support.outputs(self.process)
         return out, err, self.process.returncode
 
 

@@ -151,7 +151,7 @@ def test_changes_are_told_as_they_come(watcher: Any, cli: Cli):
     assert events[0] == ("status", {"status": "running", "stalled": False})
     assert (events[-1][0], events[-1][1]["status"]) == ("checkpoint", "running")
     _gate.set()
-    out, err = process.communicate(timeout=60)
+    out, err = support.outputs(process)
     ended, terminal = map(json.loads, out.splitlines())
     assert (ended["item"]["call_id"], ended["item"]["status"]) == ("gated", "completed")
     assert terminal["event"] == "terminal"
@@ -165,7 +165,7 @@ def test_questions_and_their_answers_are_told(watcher: Any, cli: Cli):
     for name in ("left", "right"):
         until(lambda name=name: read() == f"waiting for {name}: no question\n", name)  # type: ignore[misc]
         cli.client.executions.input(handle.exec_id, wait=name, value=1)
-    out, _ = process.communicate(timeout=60)
+    out, _ = support.outputs(process)
     assert re.search(r"^wait right: completed, ", out, re.MULTILINE)
     assert process.returncode == 0
 
@@ -222,7 +222,7 @@ def test_a_dead_driver_is_told_once(watcher: Any, home: Path):
     support.kill(process)
     assert f"kitaru executions resume {exec_id}" in watching.stderr.readline()
     KitaruClient().executions.cancel(exec_id)
-    out, err = watching.communicate(timeout=60)
+    out, err = support.outputs(watching)
     assert (out.splitlines()[-1], err, watching.returncode) == ("[Execution cancelled]", "", 1)
     assert "status: running (stalled)" in out
 
@@ -232,7 +232,7 @@ def test_ctrl_c_and_a_reader_that_leaves_end_it(watcher: Any, home: Path):
     process = watcher(handle.exec_id, "-o", "json")
     assert process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = support.outputs(process)
     assert (json.loads(out.splitlines()[-1])["event"], process.returncode) == ("interrupted", 130)
 
     process = watcher(handle.exec_id)

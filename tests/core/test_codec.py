@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import tracemalloc
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
@@ -20,6 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kitaru.codec as codec
+from kitaru.codec import pieces
+from kitaru.errors import KitaruSerializationError
 
 CORE = Path(codec.__file__).parents[2]
 
@@ -129,6 +132,41 @@ def test_every_accepted_value_comes_back_equal_and_of_the_same_type(value: Any) 
     assert codec.encode(back) == data
     assert codec.fingerprint(back, path="value") == codec.fingerprint(value, path="value")
     assert codec.encode_any(value, path="value") == data
+
+
+@given(st.text(st.characters()) | any_text | st.binary() | st.binary().map(bytearray))
+def test_a_value_that_is_handled_in_pieces_has_the_same_record(value: Any) -> None:
+    record = codec.encode([value])[1:-1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pieces, "PIECE", 3)
+        assert codec.encode(value) == record
+        assert same(codec.decode(record), value)
+
+
+@pytest.mark.parametrize("value", ["x" * 4_000_000, b"x" * 4_000_000], ids=["text", "bytes"])
+def test_a_large_value_is_never_copied_a_second_time(value: Any) -> None:
+    tracemalloc.start()
+    try:
+        record = codec.encode(value)
+        of_encoding = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        assert codec.decode(record) == value
+        of_decoding = tracemalloc.get_traced_memory()[1] - len(record)
+    finally:
+        tracemalloc.stop()
+    assert of_encoding < 1.5 * len(record)  # it grows by steps
+    assert of_decoding < 1.3 * len(value)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b'"a"b"', b'"a\nb"', b'"\xff"', b'{"$":"bytes","v":"=a"}', b'{"$":"bytes","v":"YWI","v":"="}'],
+)
+def test_a_damaged_record_that_is_handled_in_pieces_is_refused(data: bytes) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pieces, "PIECE", 3)
+        with pytest.raises(KitaruSerializationError):
+            codec.decode(data)
 
 
 @given(values)
@@ -247,3 +285,11 @@ def test_importing_the_codec_imports_none_of_the_types_it_knows() -> None:
 def test_the_digest_is_sixteen_bytes() -> None:
     assert len(codec.digest(b"x")) == 16
     assert codec.digest(b"x") != codec.digest(b"y")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_record_is_json_that_any_reader_takes(value: float) -> None:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    json.loads(codec.encode([value]), parse_constant=refuse)

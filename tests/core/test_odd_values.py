@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from enum import Enum
 from pathlib import Path
@@ -13,12 +14,19 @@ import kitaru
 from kitaru import KitaruClient, codec, redaction, render
 from kitaru.errors import KitaruUsageError
 from kitaru.futures import CheckpointFuture, Recorded
+from tests.chaos import values
 from tests.drives import error_of
 from tests.support import query
 
 
 class Kind(Enum):
     token = "t"
+
+
+def test_any_value_comes_back_as_it_was_or_is_refused_with_its_path():
+    drawing = values.Drawing(random.Random(7))
+    assert sum(values.judge(drawing.value()) for _ in range(150)) > 140
+    assert sum(values.judge(*drawing.planted()) for _ in range(50)) < 10
 
 
 def test_secrets_beside_clashing_keys_are_masked():

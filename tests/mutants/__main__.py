@@ -57,6 +57,8 @@ def main() -> int:
     if unknown := set(options.mutants) - set(known):
         parser.error(f"no mutant {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
     chosen = [known[name] for name in options.mutants or known]
+    for mutant in chosen:
+        trees.applied(mutant)  # before anything runs
     began = time.monotonic()
     if not baseline(chosen):
         return 1

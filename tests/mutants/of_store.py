@@ -108,8 +108,8 @@ STORE = (
     Mutant(
         "wal-limit",
         _CONNECTION,
-        '        conn.execute(f"PRAGMA journal_size_limit={_WAL_LIMIT_BYTES}")\n',
-        "",
+        'conn.execute(f"PRAGMA journal_size_limit={_WAL_LIMIT_BYTES}")',
+        "pass",
         (_SHARING + "test_the_wal_gets_smaller_again_after_a_large_write",),
     ),
     Mutant(
@@ -121,14 +121,14 @@ STORE = (
     ),
     Mutant(
         "private-home",
-        _CONNECTION,
-        "home.path.mkdir(mode=0o700,",
-        "home.path.mkdir(mode=0o755,",
+        _CORE + "private.py",
+        "path.mkdir(mode=0o700,",
+        "path.mkdir(mode=0o755,",
         (_SHARING + "test_everything_in_a_home_is_for_its_owner_only",),
     ),
     Mutant(
         "network-file-systems",
-        _CONNECTION,
+        _CORE + "private.py",
         'if kind.removeprefix("fuse.").startswith(_NETWORK_FILE_SYSTEMS):',
         "if False:",
         (_SHARING + "test_a_home_on_a_network_file_system_is_refused",),

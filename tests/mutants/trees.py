@@ -29,7 +29,7 @@ for module in (kitaru, kitaru_mcp):
     assert module.__file__.startswith(sys.argv[1]), f"{module.__file__} is not the copy's"
 sys.exit(pytest.main(sys.argv[2:]))
 """
-HANGS_SECONDS = 180.0
+HANGS_SECONDS = 90.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,15 @@ class Run:
 
     failed: str | None = None
     problem: str | None = None
+
+
+def applied(mutant: Mutant) -> str:
+    """The file it changes, changed.
+
+    Raises:
+        ValueError: it does not fit the code.
+    """
+    return mutant.applied((ROOT / mutant.path).read_text())
 
 
 @contextlib.contextmanager
@@ -51,8 +60,7 @@ def copy(mutant: Mutant | None = None) -> Iterator[Path]:
             else:
                 shutil.copy2(ROOT / part, root / part)
         if mutant is not None:
-            path = root / mutant.path
-            path.write_text(mutant.applied(path.read_text()))
+            (root / mutant.path).write_text(applied(mutant))
         yield root
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 import kitaru
-from kitaru import KitaruClient
+from kitaru import KitaruClient, launch
 from kitaru.errors import KitaruExecutionError, KitaruStateError, KitaruUserCodeError
+from kitaru.ledger import Ledger
 from kitaru.models import CallStatus, Execution, ExecutionStatus
 from tests import drives
 from tests.support import is_running, query, spawn, until
@@ -245,3 +246,12 @@ def test_a_cancel_seen_by_another_client_is_the_same(home: Path):
     assert kitaru.KitaruClient().executions.list(status="cancelled")[0].exec_id == (
         steps.handle.exec_id
     )
+
+
+def test_a_cancellation_in_the_last_moment_wins_over_the_result() -> None:
+    store = drives.store()
+    lease = launch.start(store, drives.load("@flow\ndef empty():\n    pass").definition, {})
+    KitaruClient().executions.cancel(lease.exec_id)
+    assert Ledger(store, lease, {}).finish("complete", result=b"1") == "cancel"
+    execution = KitaruClient().executions.get(lease.exec_id)
+    assert (execution.status, execution.result) == ("cancelled", None)

@@ -35,6 +35,13 @@ def wall() -> Iterator[SetClock]:
         yield installed
 
 
+@pytest.fixture
+def go() -> Iterator[threading.Event]:
+    """What checkpoints wait for; set at the latest when the test ends."""
+    yield (event := threading.Event())
+    event.set()
+
+
 @flow
 def patient() -> str:
     kitaru.sleep(0.01)
@@ -78,10 +85,10 @@ def test_nothing_that_is_shown_has_ended_before_it_began(wall: SetClock) -> None
 
 @pytest.mark.parametrize("seconds", [2 * HOUR, -2 * HOUR, -DAY])
 def test_a_driver_renews_its_lease_as_soon_as_the_clock_was_set(
-    wall: SetClock, monkeypatch: pytest.MonkeyPatch, seconds: float
+    wall: SetClock, go: threading.Event, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     monkeypatch.setattr(config, "LEASE_RENEW_SECONDS", HOUR)  # not because it is time to
-    inside, go = threading.Event(), threading.Event()
+    inside = threading.Event()
 
     @checkpoint
     def stays() -> bool:
@@ -94,6 +101,8 @@ def test_a_driver_renews_its_lease_as_soon_as_the_clock_was_set(
 
     handle = waits.run()
     assert inside.wait(20)
+    shown = KitaruClient().executions.get
+    until(lambda: shown(handle.exec_id).checkpoints, "it is shown, which renews the lease too")
     wall.ahead = seconds
     executions, store = KitaruClient().executions, drives.store()
     until(lambda: not executions.get(handle.exec_id).stalled, "it is renewed")
@@ -108,8 +117,10 @@ def test_a_driver_renews_its_lease_as_soon_as_the_clock_was_set(
     assert handle.wait(20) is True
 
 
-def test_a_live_execution_is_not_taken_over_when_the_clock_was_set(wall: SetClock) -> None:
-    inside, go = threading.Event(), threading.Event()
+def test_a_live_execution_is_not_taken_over_when_the_clock_was_set(
+    wall: SetClock, go: threading.Event
+) -> None:
+    inside = threading.Event()
 
     @checkpoint
     def stays() -> bool:
@@ -122,6 +133,8 @@ def test_a_live_execution_is_not_taken_over_when_the_clock_was_set(wall: SetCloc
 
     handle = waits.run()
     assert inside.wait(20)
+    shown = KitaruClient().executions.get
+    until(lambda: shown(handle.exec_id).checkpoints, "it is shown, which renews the lease too")
     wall.ahead = 2 * HOUR
     with pytest.raises(KitaruStateError, match="its runner is alive"):
         drives.again("resume", waits, handle.exec_id)

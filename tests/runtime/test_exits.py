@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kitaru import Execution, KitaruClient, targets
-from tests import drives
+from tests import drives, support
 from tests.support import DEADLINE_SECONDS, ROOT, is_running, query, until
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
@@ -47,7 +47,7 @@ class Script:
         """Its exit code, after a signal; what it printed is kept."""
         if number is not None:
             self.process.send_signal(number)
-        self.out, self.err = self.process.communicate(timeout=DEADLINE_SECONDS)
+        self.out, self.err = support.outputs(self.process)
         return self.process.returncode
 
     def told(self) -> list[str]:
@@ -168,6 +168,36 @@ def test_a_host_that_catches_ctrl_c_stops_only_the_flow_it_waits_for(home: Path)
     assert script.end() == 0
     assert script.told() == script.exec_ids[:1]
     assert statuses(script) == ["running", "completed"]
+
+
+SLOW_TO_TELL = """
+import sys, threading
+from tests import ending, support
+
+class Slow:
+    def write(self, text):
+        said.set()
+        threading.Event().wait(0.2)
+        sys.__stderr__.write(text)
+
+    def flush(self):
+        sys.__stderr__.flush()
+
+said = threading.Event()
+handle = ending.plain.run()
+support.until((ending.home() / "at-plain").exists, "it is held")
+sys.stderr = Slow()
+kitaru_exits = sys.modules["kitaru.exits"]
+kitaru_exits.stop([handle._driver])
+(ending.home() / "open").touch()
+said.wait()
+"""
+
+
+def test_a_process_does_not_end_while_it_tells_how_a_flow_goes_on(home: Path) -> None:
+    process = support.spawn(home, "-c", SLOW_TO_TELL, stderr=subprocess.PIPE)
+    assert process.communicate(timeout=DEADLINE_SECONDS)[1].startswith("Stopped kr-")
+    assert process.returncode == 0
 
 
 def test_flows_that_another_thread_has_started_are_stopped_too(home: Path) -> None:

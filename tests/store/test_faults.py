@@ -110,6 +110,14 @@ def test_a_closed_store_is_read_on_a_full_disk_and_written_when_there_is_room(ho
     assert client.executions.get(handle.exec_id).result == [40_000] * 2
 
 
+def test_a_runner_that_cannot_keep_its_output_drives_all_the_same(home: Path) -> None:
+    (home / "runners").touch()  # as if there were no room for the folder
+    executions = KitaruClient().executions
+    started = executions.run("tests.flows:chain", {"length": 2}, root=str(support.ROOT))
+    support.until(lambda: executions.get(started.exec_id).status.is_finished, "it ends")
+    assert executions.get(started.exec_id).status.is_successful
+
+
 def test_an_execution_that_could_not_be_left_is_given_back_when_there_is_room(home: Path) -> None:
     handle = flows.gate.run()
     support.until(lambda: "gated" in support.effects(home, handle.exec_id), "the gate is reached")
@@ -331,9 +339,12 @@ def test_a_lock_file_that_cannot_be_opened_is_named(home: Path) -> None:
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root can make a folder of another user")
-def test_a_folder_that_cannot_be_read_is_refused_by_name(home: Path, open_folder: Path) -> None:
+@pytest.mark.parametrize("closed", ["home", "."])
+def test_a_folder_that_cannot_be_read_is_refused_by_name(
+    home: Path, open_folder: Path, closed: str
+) -> None:
     shutil.copytree(home, open_folder / "home")
-    (open_folder / "home").chmod(0o700)
+    (open_folder / closed).chmod(0o700)
     (line,) = support.run_python(open_folder / "home", REFUSED)
     assert line.startswith("KitaruBackendError")
     assert str(open_folder / "home") in line

@@ -15,12 +15,12 @@ import kitaru
 from kitaru import KitaruBackendError, KitaruClient, config, private
 from kitaru.store import Store, connection, open_store
 from tests import flows, support
-from tests.chaos import wal_reset
+from tests.chaos import readers, wal_reset
 
 
 def test_a_fork_may_not_use_its_parents_store_but_opens_its_own(home: Path) -> None:
     program = """
-import io, os, sys
+import io, os, signal, sys
 from kitaru import KitaruClient, KitaruError, config
 from kitaru.store import open_store
 from tests import flows
@@ -29,6 +29,7 @@ client = KitaruClient()
 output, sys.stdout = sys.stdout, io.StringIO()  # the flows print too
 exec_id = flows.chain.run(length=3).exec_id
 if (child := os.fork()) == 0:
+    signal.alarm(10)  # refused, it does not wait for locks that its parent had
     for use in (store.version, lambda: store.write().__enter__(), store.close):
         try:
             use()
@@ -94,6 +95,14 @@ with store.write():
     finally:
         os.kill(child, signal.SIGKILL)
         support.kill(process)
+
+
+def test_the_log_of_writes_is_short_again_once_a_long_reader_has_ended(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_WAL_LIMIT_BYTES", 0)
+    told = readers.run(home, commits=1200, seconds=60)
+    assert "1200 commits under two readers, WAL up to" in told
 
 
 def test_a_store_that_another_program_locks_is_an_error_that_says_so(
@@ -177,7 +186,7 @@ def test_a_process_that_opens_the_file_twice_still_has_it_open(home: Path) -> No
 
 
 def test_maintenance_beside_a_writer_loses_nothing(home: Path) -> None:
-    assert wal_reset.run(home / "busy", side=1, writing=1, seconds=0.3) > 0
+    assert wal_reset.run(home / "busy", side=1, writing=1, seconds=0.2) > 0
 
 
 def test_by_default_each_commit_of_a_process_is_pushed_to_the_disk(

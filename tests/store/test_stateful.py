@@ -95,4 +95,4 @@ class StoreMachine(Drivers, Clients):
 
 
 TestStore = StoreMachine.TestCase
-TestStore.settings = settings(max_examples=10, stateful_step_count=60, deadline=None, database=None)
+TestStore.settings = settings(max_examples=8, stateful_step_count=60, deadline=None, database=None)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
+from kitaru.codec import pieces
 from kitaru.codec.declared import NOTHING_DECLARED, DeclaredTypes, declared_types, return_types
 from kitaru.codec.decoder import Decoder
 from kitaru.codec.encoder import Encoder, within
@@ -90,6 +91,8 @@ def decode(data: bytes, *, types: DeclaredTypes = NOTHING_DECLARED, path: str = 
         KitaruSerializationError: the bytes are no record, or the types it needs are not declared
             or have changed.
     """
+    if len(data) > pieces.PIECE and (value := _large(data, path=path)) is not pieces.OTHER:
+        return value
     tree = _parsed(data, path=path)
     if any(sign in data for sign in _TAG_SIGNS):
         return _guarded(Decoder(types).value, tree, path=path)
@@ -144,7 +147,8 @@ def _unwrapped(data: bytes, tag: str, *, path: str) -> bytes | None:
     if not (data.startswith(head) and data.endswith(tail)):
         return None
     try:
-        return binascii.a2b_base64(data[len(head) : -len(tail)], strict_mode=True)
+        inner = memoryview(data)[len(head) : -len(tail)]  # no copy of what may be large
+        return binascii.a2b_base64(inner, strict_mode=True)
     except ValueError as error:
         raise KitaruSerializationError(f"{path} is a damaged {tag}: {error}") from None
 
@@ -158,6 +162,13 @@ def _no_constant(name: str) -> NoReturn:
 
 
 _read = json.JSONDecoder(parse_constant=_no_constant).decode
+
+
+def _large(data: bytes, *, path: str) -> Any:
+    try:
+        return pieces.read(data)
+    except ValueError as error:
+        raise KitaruSerializationError(f"{path} is not a record: {error}") from None
 
 
 def _parsed(data: bytes, *, path: str) -> Any:

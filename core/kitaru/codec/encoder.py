@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from math import isfinite
 from typing import Any, ClassVar
 
+from kitaru.codec import pieces
 from kitaru.codec.declared import DeclaredTypes
 from kitaru.codec.nodes import MEMBERS
 from kitaru.codec.records import kind_of, member_of, name_of, state_of
@@ -27,6 +28,7 @@ _FORMAT: dict[str, Any] = {
 _JSON = json.JSONEncoder(**_FORMAT).encode
 _SORTED_JSON = json.JSONEncoder(**_FORMAT, sort_keys=True).encode
 _BINARY = ("bytes", "bytearray")
+_LARGE = (str, bytes, bytearray)
 
 
 def within(data: bytes, limit: int) -> bytes:
@@ -55,6 +57,11 @@ class Encoder:
 
     def write(self, value: object) -> bytes:
         """The bytes of a value."""
+        # Subclasses are refused below, like everything that is not exactly of its type.
+        if isinstance(value, _LARGE) and type(value) in _LARGE and len(value) > pieces.PIECE:
+            self._spend(len(value))
+            if (data := pieces.write(value)) is not None:
+                return within(data, self._limit)
         return within(self._json(self._tree(value, 0)).encode(), self._limit)
 
     def _tree(self, value: Any, depth: int) -> Any:

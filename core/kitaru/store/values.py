@@ -6,6 +6,7 @@ A digest is checked on every read, so damage is a `KitaruCorruptionError`, never
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import re
 import sqlite3
@@ -50,9 +51,11 @@ def get(conn: sqlite3.Connection, owner: str, stored: StoredValue, *, what: str)
     data = stored.data
     if data is None:
         rows = conn.execute("SELECT data FROM chunks WHERE owner = ? ORDER BY position", (owner,))
-        # Damage may also have turned bytes into text.
-        parts = [row[0] for row in rows.fetchall() if isinstance(row[0], bytes)]
-        data = b"".join(parts)
+        whole = io.BytesIO()  # unlike a list of parts it is no second copy
+        for row in rows:
+            # Damage may also have turned bytes into text.
+            whole.write(row[0] if isinstance(row[0], bytes) else b"")
+        data = whole.getvalue()
     if not isinstance(data, bytes) or codec.digest(data) != stored.digest:
         raise KitaruCorruptionError(
             f"{what} is damaged in the store: its bytes do not match their digest. "
