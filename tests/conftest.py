@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
+from multiprocessing import util
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,8 @@ def pytest_collection_finish() -> None:
 def pytest_sessionfinish(exitstatus: int) -> None:
     """Give the memory back, unless there is a failure to look into."""
     if _in_memory is not None and exitstatus == pytest.ExitCode.OK:
-        atexit.register(shutil.rmtree, _in_memory, ignore_errors=True)
+        # Last of all that is done at the end: `multiprocessing` removes its own folder in there.
+        util.Finalize(None, shutil.rmtree, (_in_memory, True), exitpriority=-200)
 
 
 @pytest.fixture
