@@ -33,7 +33,7 @@ DEADLINE_SECONDS = 60.0
 #: Threads of the parent that write while it forks.
 WRITERS = 3
 #: Between two of their flows: others want to run, too.
-PAUSE_SECONDS = 0.02
+PAUSE_SECONDS = 0.1
 #: What a child tells by its exit code: all was well, a check failed, an end of its own making.
 FINE, WRONG, RAISED = 0, 3, 1
 ENDS = ("_exit", "exit", "exception", "return", "multiprocessing")
@@ -214,7 +214,7 @@ def run(home: Path, *, forks: int, rng: random.Random) -> str:
 
 
 def _run(scope: Scope) -> str:
-    return run(scope.home, forks=scope.times(1000), rng=scope.rng)
+    return run(scope.home, forks=scope.times(500), rng=scope.rng)
 
 
 TRIALS = (Trial(name="forks", run=_run),)

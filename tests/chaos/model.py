@@ -16,7 +16,7 @@ from tests.store.test_stateful import StoreMachine
 #: Actions in one example.
 STEPS = 60
 #: A nightly run makes the two thousand, and more.
-EXAMPLES = 1000
+EXAMPLES = 800
 
 
 def run(scope: Scope) -> str:

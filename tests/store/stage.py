@@ -6,6 +6,7 @@ refused with the right error and changes nothing.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import itertools
@@ -90,7 +91,9 @@ class Hand:
 @functools.cache
 def empty_store() -> Path:
     """A store without executions; each example starts from a copy of it."""
-    home = config.find_home(tempfile.mkdtemp(prefix="kitaru-model-", dir=QUICK))
+    folder = tempfile.mkdtemp(prefix="kitaru-model-", dir=QUICK)
+    atexit.register(shutil.rmtree, folder)
+    home = config.find_home(folder)
     made = Store(home, durability="normal")
     with made.write() as conn:
         stored_stacks.create(conn, "far", type=config.LOCAL_STACK_TYPE)
