@@ -56,8 +56,8 @@ def _within(text: str, room: int) -> str:
     """The beginning of a text that takes at most so many bytes as JSON."""
     if len(text) <= room and ((text.isalnum() and text.isascii()) or _size(text) - 2 <= room):
         return text
-    text = text[:room]
-    while _size(text) + 1 > room:
+    text = text[: max(0, room)]
+    while text and _size(text) + 1 > room:
         text = text[:-1]
     return f"{text.rstrip()}…"
 

@@ -37,7 +37,7 @@ GROWTH_MB = 16.0
 #: How much there may be of it at all.
 MEMORY_MB = 200.0
 #: Calls of each tool, with the odd lines and other requests between them.
-PER_TOOL = 800
+PER_TOOL = 700
 #: A nightly run is ten times as long, and has twice the share of this then.
 NIGHTLY_FACTOR, NIGHTLY_PER_TOOL = 10.0, 20_000
 #: An absolute path of several parts, in a message that is JSON.

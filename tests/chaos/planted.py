@@ -270,4 +270,4 @@ def run(scope: Scope, *, reads: int, drives: int) -> str:
     )
 
 
-TRIALS = (Trial(name="planted", run=lambda scope: run(scope, reads=125, drives=scope.times(4))),)
+TRIALS = (Trial(name="planted", run=lambda scope: run(scope, reads=125, drives=scope.times(2))),)

@@ -1,6 +1,6 @@
 """Calls no sane client makes, to one server: each is answered well, and nothing of it stays.
 
-`python3 dev chaos calls` makes twelve thousand, of each tool its share.
+`python3 dev chaos calls` makes ten thousand, of each tool its share.
 """
 
 from __future__ import annotations

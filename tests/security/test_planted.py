@@ -8,11 +8,13 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kitaru import KitaruClient, KitaruError
+from kitaru_mcp import views
 from tests import support
 from tests.security import planted_flows
 from tests.security.planting import Place, payloads, places, plant, set_trap
@@ -85,3 +87,9 @@ def test_every_column_that_takes_text_is_a_place(home: Path, marker: Path) -> No
     assert {"executions.spec", "executions.spec.target", "calls.result", "chunks.data"} <= found
     assert {"waits.question", "settings.value", "calls.failure.exception.type"} <= found
     assert "executions.created_at" not in found
+
+
+def test_an_id_that_is_longer_than_a_row_leaves_no_room_and_still_ends(marker: Path) -> None:
+    found = KitaruClient().executions.latest()
+    shown = views.row(replace(found, exec_id="kr-" + "x" * 300))
+    assert shown["flow"] == "…"
