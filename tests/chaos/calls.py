@@ -345,7 +345,7 @@ def run(home: Path, *, per_tool: int, rng: random.Random, seconds: float = 1.0) 
     place = Place.under(home)
     (place.project / "open").touch()
     program = f"import os; os.chdir({str(place.project)!r})\n{_STORE}"
-    run_python(place.home, program, stderr=subprocess.DEVNULL)
+    run_python(place.home, program, stderr=subprocess.DEVNULL, errors="replace")
     barrage = Barrage(place, rng, seconds=seconds)
     try:
         barrage.run(per_tool // 4)

@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def _trial(scope: Scope) -> str:
-    return run(scope.home, executions=scope.times(5_000), rng=scope.rng)
+    return run(scope.home, executions=scope.times(10_000), rng=scope.rng)
 
 
 TRIALS = (Trial(name="claims", run=_trial),)

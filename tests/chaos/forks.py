@@ -214,7 +214,7 @@ def run(home: Path, *, forks: int, rng: random.Random) -> str:
 
 
 def _run(scope: Scope) -> str:
-    return run(scope.home, forks=scope.times(500), rng=scope.rng)
+    return run(scope.home, forks=scope.times(1_000), rng=scope.rng)
 
 
 TRIALS = (Trial(name="forks", run=_run),)

@@ -189,4 +189,12 @@ PROMISES: dict[str, tuple[Promise, ...]] = {
             ("canary",),
         ),
     ),
+    "The tests themselves": (
+        Promise(
+            "A protection that is gone turns a test red.",
+            "Switch off one at a time in a copy of the project: fencing, syncs, the lock, digests, "
+            "the comparison of code and record, transactions and more.",
+            ("mutants",),
+        ),
+    ),
 }

@@ -106,16 +106,19 @@ class Stopwatch:
     def __init__(self, store: Store) -> None:
         self.longest: dict[str, float] = {}
         self.asked = ""
-        self._snapshot = store.snapshot
-        store.snapshot = self._timed  # type: ignore[method-assign]
+        for name in ("snapshot", "apart"):
+            setattr(store, name, self._timed(getattr(store, name)))
 
-    @contextlib.contextmanager
-    def _timed(self) -> Iterator[Any]:
-        with self._snapshot() as conn:
-            begun = time.thread_time()  # others on the machine do not count
-            yield conn
-            took = 1000 * (time.thread_time() - begun)
-        self.longest[self.asked] = max(self.longest.get(self.asked, 0.0), took)
+    def _timed(self, held: Callable[..., Any]) -> Callable[..., Any]:
+        @contextlib.contextmanager
+        def timed(**options: Any) -> Iterator[Any]:
+            with held(**options) as conn:
+                begun = time.thread_time()  # others on the machine do not count
+                yield conn
+                took = 1000 * (time.thread_time() - begun)
+            self.longest[self.asked] = max(self.longest.get(self.asked, 0.0), took)
+
+        return timed
 
 
 def questions(client: KitaruClient, exec_id: str) -> dict[str, Callable[[], Any]]:
