@@ -60,7 +60,7 @@ PROMISES: dict[str, tuple[Promise, ...]] = {
     "Disks and files": (
         Promise(
             "An I/O error is an error with a path and a next step, never damage.",
-            "Fail the N-th call for every N: EIO, ENOSPC, short writes, failing syncs; once, and "
+            "Fail one call after the other: EIO, ENOSPC, short writes, failing syncs; once, and "
             "from then on.",
             ("fail-calls",),
         ),
