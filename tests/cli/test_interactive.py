@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -242,7 +243,7 @@ def test_ctrl_c_and_ctrl_d_end_with_what_was_done(at, code: int):
 def test_json_is_all_that_standard_output_has(at, tmp_path: Path):
     execution = waiting(approves)
     path = tmp_path / "out.json"
-    shell = f"{' '.join(INPUT)} -o json > {path}"
+    shell = f"{shlex.join(INPUT)} -o json > {shlex.quote(str(path))}"
     terminal = Terminal(["bash", "-c", shell])
     terminal.expect(ACTION)
     terminal.type("c\nn\n\n")

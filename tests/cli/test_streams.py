@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from tests.terminals import Terminal
 
 from .conftest import SECONDS
 
-COMMAND = f"{sys.executable} -m kitaru"
+COMMAND = f"{shlex.quote(sys.executable)} -m kitaru"
 LINES = 3000
 
 
@@ -70,7 +71,9 @@ def test_a_terminal_of_few_characters_gets_escapes(exec_id: str):
     assert "Traceback" not in refused.stderr
     for columns in (34, 120):
         wide = {**few, "COLUMNS": str(columns)}
-        terminal = Terminal([*COMMAND.split(), "executions", "list"], columns=columns, env=wide)
+        terminal = Terminal(
+            [*shlex.split(COMMAND), "executions", "list"], columns=columns, env=wide
+        )
         try:
             text = terminal.all()
         finally:
@@ -88,7 +91,7 @@ def test_a_terminal_of_few_characters_gets_escapes(exec_id: str):
 def test_a_tiny_terminal_is_no_trouble(exec_id: str, columns: int):
     for args in (["executions", "list"], ["executions", "get", exec_id], ["--help"]):
         terminal = Terminal(
-            [*COMMAND.split(), *args], columns=columns, env={"COLUMNS": str(columns)}
+            [*shlex.split(COMMAND), *args], columns=columns, env={"COLUMNS": str(columns)}
         )
         try:
             text = terminal.all()
@@ -98,7 +101,7 @@ def test_a_tiny_terminal_is_no_trouble(exec_id: str, columns: int):
 
 
 def test_without_colours_there_are_none(exec_id: str):
-    terminal = Terminal([*COMMAND.split(), "executions", "list"], env={"NO_COLOR": "1"})
+    terminal = Terminal([*shlex.split(COMMAND), "executions", "list"], env={"NO_COLOR": "1"})
     try:
         text = terminal.all()
     finally:
@@ -168,7 +171,7 @@ def test_ctrl_c_while_a_class_is_made_exits_with_130_quietly(exec_id: str, tmp_p
 
 def test_ctrl_c_at_a_pipe_that_nobody_reads_exits_with_130(exec_id: str):
     stuck = subprocess.Popen(
-        [*COMMAND.split(), "executions", "logs", exec_id],
+        [*shlex.split(COMMAND), "executions", "logs", exec_id],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

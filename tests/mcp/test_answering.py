@@ -100,7 +100,7 @@ def test_the_command_that_resumes_finds_the_store_from_anywhere(
     line = reply["execution"]["next"][0].removeprefix("in a shell: ").replace(" resume ", " get ")
     monkeypatch.delenv("KITARU_HOME")
     environment = os.environ | {"PYTHONPATH": place.environment["PYTHONPATH"]}
-    command = line.replace("kitaru ", f"{sys.executable} -m kitaru.cli ", 1)
+    command = line.replace("kitaru ", f"{shlex.quote(sys.executable)} -m kitaru.cli ", 1)
     done = subprocess.run(
         command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True
     )

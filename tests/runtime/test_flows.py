@@ -287,7 +287,7 @@ def test_a_failure_is_recorded_with_message_type_traceback_and_origin():
         assert failure.origin is FailureOrigin.USER_CODE
         assert failure.traceback is not None
         assert "in refuse" in failure.traceback
-        assert f"{os.sep}kitaru{os.sep}" not in failure.traceback
+        assert str(Path(kitaru.__file__).parent) not in failure.traceback
     assert execution.failure is not None
     assert "in failing" in str(execution.failure.traceback)
     assert execution.status_reason == execution.failure.message

@@ -29,7 +29,7 @@ from kitaru.models import (
 )
 from kitaru.store import executions
 from tests import drives
-from tests.support import QuickClock, dump, runner_pid, until
+from tests.support import QuickClock, TurnedClock, dump, runner_pid, until
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -331,13 +331,16 @@ def test_resume_before_the_answer_is_refused_with_the_command_that_answers(home:
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_resume_while_a_driver_polls_is_refused(answered: bool, monkeypatch: pytest.MonkeyPatch):
+def test_resume_while_a_driver_polls_is_refused(
+    answered: bool, monkeypatch: pytest.MonkeyPatch, turned: TurnedClock
+):
     monkeypatch.setattr(config, "POLL_SECONDS", 20 if answered else 0.02)
     agent = drives.load(WAITING.replace("TIMEOUT", "600"))
     handle = agent.run()
     pending = KitaruClient().executions.pending_waits
     until(lambda: pending(handle.exec_id), "it asks")
     if answered:
+        until(lambda: 20 in turned.waits, "nobody looks for long")
         KitaruClient().executions.input(handle.exec_id, wait="approve", value=3)
 
     with pytest.raises(KitaruStateError, match="alive" if answered else "no answer yet"):
