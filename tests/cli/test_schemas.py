@@ -58,7 +58,7 @@ LINES = {
     "executions.replay": "{done} --from draft",
     "executions.resume": "{asking}",
     "executions.retry": "{failed}",
-    "executions.run": f"{FLOWS}:agent",
+    "executions.run": "{flows}:agent",
     "executions.statistics": "--group-by status --metric n:step_count:sum",
     "executions.prune": "--older-than 1d --vacuum",
     "executions.delete": "{waiting}",
@@ -112,7 +112,8 @@ def test_every_command_prints_what_its_schema_says(cli: Cli, ids: dict[str, str]
     unseen = NAMES - LINES.keys()
     assert not unseen, f"{', '.join(sorted(unseen))}: give it a line in LINES of {__name__}"
     for name, line in LINES.items():
-        given = [*name.split("."), *line.format(**ids).split()]
+        parts = [part.format(**ids, flows=FLOWS) for part in line.split()]
+        given = [*name.split("."), *parts]
         result = cli.json(*given)
         assert (result.code, result.err) == (0, ""), given
         if name in schemas.EVENTS:
