@@ -24,7 +24,7 @@ def commits() -> list[str]:
 
 
 def test_many_calls_on_threads_run_at_once_and_share_commits(home: Path) -> None:
-    all_run = threading.Barrier(MANY)
+    all_run = threading.Barrier(MANY + 1)
 
     @checkpoint
     def meet(number: int) -> int:
@@ -35,8 +35,13 @@ def test_many_calls_on_threads_run_at_once_and_share_commits(home: Path) -> None
     def many() -> list[int]:
         return meet.map(range(MANY), max_workers=MANY).result()
 
-    seen = commits()
-    assert many.run().wait(60) == list(range(MANY))
+    seen, store = commits(), drives.store()
+    handle = many.run()
+    until(lambda: all_run.n_waiting == MANY, "all run")
+    with store._lock:  # who comes first waits here, and the others gather behind it
+        all_run.wait(60)
+        until(lambda: len(store._ready) >= MANY - 1, "all are ready together")
+    assert handle.wait(60) == list(range(MANY))
     assert len(seen) < MANY / 2
 
 
