@@ -269,7 +269,8 @@ class Driver:
         """Look after the drive: its deadline, its lease, long calls, old lines."""
         now = clock.monotonic()
         if self.ended.is_set():
-            yield from self._pay_back(now)
+            if self._owes_lease:
+                yield from self._pay_back(now)
             return
         running = self._calls.running
         overdue = running.overdue(now)

@@ -43,3 +43,11 @@ def test_an_end_that_cannot_be_written_is_told_and_leaves_the_execution_resumabl
         conn.execute("UPDATE leases SET expires_at = 0")  # nobody renews it
     restored = drives.load(SOURCE.replace("VALUE", "1"), fails=False)
     assert drives.again("resume", restored, exec_id).wait(20) == 1
+
+
+@pytest.mark.usefixtures("home")
+def test_a_drive_that_is_looked_after_as_it_ends_writes_nothing_more():
+    handle = drives.load(SOURCE.replace("VALUE", "1"), fails=False).run()
+    assert handle.wait(20) == 1
+    handle._driver.ended.wait(20)
+    assert list(handle._driver.tick()) == []
