@@ -166,24 +166,9 @@ def kill_pid(pid: int) -> None:
     until(lambda: not is_running(pid), "the killed process is gone")
 
 
-def rest(process: subprocess.Popen[str]) -> list[str]:
-    """Let a process of ours end, and return the lines it printed that nobody has read yet."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    late = threading.Timer(2 * DEADLINE_SECONDS, process.kill)
-    late.start()
-    # Not `communicate`, which passes over what a `readline` has left in the buffer.
-    with process.stdin, process.stdout:
-        lines = process.stdout.read().splitlines()
-    process.wait()
-    late.cancel()
-    assert process.returncode == 0, f"it ended with {process.returncode} after {lines}"
-    return lines
-
-
 def outputs(process: subprocess.Popen[str]) -> tuple[str, str]:
     """Let a process end, and return what it printed and complained that nobody has read yet."""
-    late = threading.Timer(DEADLINE_SECONDS, process.kill)
+    late = threading.Timer(2 * DEADLINE_SECONDS, process.kill)
     late.start()
     # Not `communicate`, which passes over what a `readline` has left in the buffer.
     with process, concurrent.futures.ThreadPoolExecutor() as pool:
@@ -193,6 +178,13 @@ def outputs(process: subprocess.Popen[str]) -> tuple[str, str]:
         out, err = pool.map(lambda stream: stream.read() if stream else "", streams)
     late.cancel()
     return out, err
+
+
+def rest(process: subprocess.Popen[str]) -> list[str]:
+    """Let a process of ours end, and return the lines it printed that nobody has read yet."""
+    lines = outputs(process)[0].splitlines()
+    assert process.returncode == 0, f"it ended with {process.returncode} after {lines}"
+    return lines
 
 
 def finish(process: subprocess.Popen[str]) -> str:

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import queue
 import random
 import re
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter, deque
@@ -104,15 +102,7 @@ class Barrage:
     def __init__(self, place: Place, rng: random.Random, *, seconds: float) -> None:
         self._rng, self._seconds = rng, seconds
         self._folders = (place.home, place.project)
-        with (place.project / "stderr.txt").open("wb") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "kitaru_mcp.server"],
-                cwd=place.project,
-                env=os.environ | place.environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-            )
+        self._process = place.start()
         self._came: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
         self._ear = threading.Thread(target=self._listen, daemon=True)
         self._ear.start()

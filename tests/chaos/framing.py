@@ -14,7 +14,6 @@ import queue
 import random
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -46,14 +45,7 @@ class Wire:
     """A server, and each line it writes with its moment."""
 
     def __init__(self, place: Place) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "kitaru_mcp.server"],
-            cwd=place.project,
-            env=os.environ | place.environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
+        self.process = place.start(stderr=subprocess.DEVNULL)
         self._lines: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
         self._sent: dict[int, float] = {}
         self._answers: dict[int, tuple[float, dict[str, Any]]] = {}

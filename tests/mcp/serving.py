@@ -55,6 +55,23 @@ class Place:
         paths = os.pathsep.join([str(ROOT / "core"), str(ROOT)])
         return {"KITARU_HOME": str(self.home), "PYTHONPATH": paths}
 
+    def start(
+        self,
+        *options: str,
+        program: Sequence[str] = (sys.executable,),
+        stderr: int | IO[bytes] | None = None,
+    ) -> subprocess.Popen[bytes]:
+        """A server; what it complains of goes to `stderr.txt` by default."""
+        with (self.project / "stderr.txt").open("ab") as errors:
+            return subprocess.Popen(
+                [*program, "-m", "kitaru_mcp.server", *options],
+                cwd=self.project,
+                env=os.environ | self.environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors if stderr is None else stderr,
+            )
+
     def blocking_import(self, name: str) -> tuple[str, Path]:
         """A target whose import lasts until the file beside it exists."""
         path = self.project / f"blocking_import_{name}.py"
@@ -146,15 +163,7 @@ class Bare:
         stderr: int | IO[bytes] | None = None,
         program: Sequence[str] = (sys.executable,),
     ) -> None:
-        with (place.project / "stderr.txt").open("ab") as errors:
-            self.process = subprocess.Popen(
-                [*program, "-m", "kitaru_mcp.server", *options],
-                cwd=place.project,
-                env=os.environ | place.environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors if stderr is None else stderr,
-            )
+        self.process = place.start(*options, program=program, stderr=stderr)
         self.lines: list[dict[str, Any]] = []
         if greet:
             self.greet(**(abilities or {}))

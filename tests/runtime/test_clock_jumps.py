@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 import kitaru
-from kitaru import KitaruClient, KitaruStateError, checkpoint, clock, config, flow
+from kitaru import FlowHandle, KitaruClient, KitaruStateError, checkpoint, clock, config, flow
+from kitaru.flow import Flow
 from tests import drives
 from tests.support import until
 
@@ -83,11 +84,8 @@ def test_nothing_that_is_shown_has_ended_before_it_began(wall: SetClock) -> None
     assert all(value >= 0 for group in shown.groups for value in group.metrics.values())
 
 
-@pytest.mark.parametrize("seconds", [2 * HOUR, -2 * HOUR, -DAY])
-def test_a_driver_renews_its_lease_as_soon_as_the_clock_was_set(
-    wall: SetClock, go: threading.Event, monkeypatch: pytest.MonkeyPatch, seconds: float
-) -> None:
-    monkeypatch.setattr(config, "LEASE_RENEW_SECONDS", HOUR)  # not because it is time to
+def held(go: threading.Event) -> tuple[Flow[[], bool], FlowHandle[bool]]:
+    """A flow that runs, inside a checkpoint that is shown, and goes on when it may."""
     inside = threading.Event()
 
     @checkpoint
@@ -103,6 +101,15 @@ def test_a_driver_renews_its_lease_as_soon_as_the_clock_was_set(
     assert inside.wait(20)
     shown = KitaruClient().executions.get
     until(lambda: shown(handle.exec_id).checkpoints, "it is shown, which renews the lease too")
+    return waits, handle
+
+
+@pytest.mark.parametrize("seconds", [2 * HOUR, -2 * HOUR, -DAY])
+def test_a_driver_renews_its_lease_as_soon_as_the_clock_was_set(
+    wall: SetClock, go: threading.Event, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    monkeypatch.setattr(config, "LEASE_RENEW_SECONDS", HOUR)  # not because it is time to
+    _, handle = held(go)
     wall.ahead = seconds
     executions, store = KitaruClient().executions, drives.store()
     until(lambda: not executions.get(handle.exec_id).stalled, "it is renewed")
@@ -120,21 +127,7 @@ def test_a_driver_renews_its_lease_as_soon_as_the_clock_was_set(
 def test_a_live_execution_is_not_taken_over_when_the_clock_was_set(
     wall: SetClock, go: threading.Event
 ) -> None:
-    inside = threading.Event()
-
-    @checkpoint
-    def stays() -> bool:
-        inside.set()
-        return go.wait(20)
-
-    @flow
-    def waits() -> bool:
-        return stays()
-
-    handle = waits.run()
-    assert inside.wait(20)
-    shown = KitaruClient().executions.get
-    until(lambda: shown(handle.exec_id).checkpoints, "it is shown, which renews the lease too")
+    waits, handle = held(go)
     wall.ahead = 2 * HOUR
     with pytest.raises(KitaruStateError, match="its runner is alive"):
         drives.again("resume", waits, handle.exec_id)

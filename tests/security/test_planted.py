@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,19 +14,14 @@ import pytest
 
 from kitaru import KitaruClient, KitaruError
 from kitaru_mcp import views
-from tests import support
 from tests.security import planted_flows
 from tests.security.planting import Place, payloads, places, plant, set_trap
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(unchecked_home: Path) -> Path:
     """A store that nobody looks over afterwards: it is no longer sound."""
-    path = tmp_path / "home"
-    path.mkdir(mode=0o700)
-    monkeypatch.setenv("KITARU_HOME", str(path))
-    yield path
-    support.forget(path)
+    return unchecked_home
 
 
 @pytest.fixture
