@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from kitaru import clock, config, redaction
+from kitaru import clock, config, masks, redaction
 from kitaru.context import CallRequest, CallScope, Request, Unwind
 from kitaru.course import Course
 from kitaru.effects import CalledOff, Commit, Pause, Recorded, Steps, Tried, Try
@@ -100,13 +100,14 @@ class Attempts:
         self._drive = drive
         self._step = step
         self._request = request
-        self._past = tuple(map(_interrupted, step.earlier.attempts if step.earlier else ()))
+        earlier = step.earlier
+        self._past = tuple(map(_interrupted, earlier.attempts)) if earlier is not None else ()
         self._order: int | None = None
 
     def steps(self) -> Steps:
         """Run the call until it succeeds or its attempts are used up, recording each of them."""
         policy = self._request.policy
-        tried = 0 if self._step.is_reopened else sum(map(_counts, self._past))
+        tried = 0 if self._step.is_reopened else len([*filter(_counts, self._past)])
         while True:
             self._drive.course.check()  # a submitted call may have stood in the queue for long
             number = len(self._past) + 1
@@ -266,6 +267,8 @@ def _look_for_secrets(
     drive: Drive, step: Step, result: bytes | None, *, saved: Sequence[NewArtifact] = ()
 ) -> None:
     """Warn of secrets in what a call leaves, with the lines of its own commit."""
+    if not masks.are_known():
+        return
     if result is not None:
         drive.ledger.look_for_secrets(f"The result of {step.call_id!r}", result, step.call_id)
     for each in saved:

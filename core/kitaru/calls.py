@@ -8,19 +8,14 @@ thread; what an async flow's does otherwise is in `tasks`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from kitaru import attempts, children, clock, config, failures, ids, pending, tries
 from kitaru.children import Child, Offspring
-from kitaru.context import (
-    CallRequest,
-    ChildRequest,
-    Request,
-    SleepRequest,
-    WaitRequest,
-)
+from kitaru.context import CallRequest, ChildRequest, Request, SleepRequest, WaitRequest
 from kitaru.course import Course
 from kitaru.effects import Ask, Commit, Effect, Pause, Recorded, Rest, Steps, Try, walk
 from kitaru.errors import KitaruContextError, KitaruSerializationError
@@ -145,7 +140,7 @@ class Calls:
     def start_child(self, request: ChildRequest) -> Child:
         """Start a child execution, or find the one that was started."""
         step = self._begin(request)
-        with self.course.guard():
+        with self.course.guard:
             child = Child(step, request, exec_id=children.start(self, step, request))
         self._children.append(child)
         return child
@@ -271,7 +266,7 @@ class Calls:
     def _begin(self, request: Request) -> Step:
         lane = self._lane()
         self.course.check()
-        with self.course.guard():
+        with self.course.guard:
             step = self.journal.begin(
                 lane,
                 name=request.name,
@@ -289,13 +284,14 @@ class Calls:
         self, step: Step, request: Request, *, stop: threading.Event | None = None
     ) -> Recorded:
         """The outcome of a call, on this thread."""
-        with self.course.guard():
-            return walk(self.steps(step, request), lambda effect: self._perform(effect, stop))
+        perform = functools.partial(self._perform, stop=stop)
+        with self.course.guard:
+            return walk(self.steps(step, request), perform)
 
     def _called_off(self, step: Step, request: Request) -> Recorded:
         """Record that the flow has cancelled a call before it ran."""
         self.journal.observed(step, failed=True)
-        with self.course.guard():
+        with self.course.guard:
             steps = attempts.called_off(self, step, request)
             return walk(steps, lambda effect: self._perform(effect, None))
 
@@ -345,10 +341,11 @@ class Calls:
     def _perform(self, effect: Effect, stop: threading.Event | None) -> Any:
         """Carry out one effect on this thread."""
         match effect:
-            case Commit(work, call_id):
-                return self.ledger.together(work, call_id)
-            case Try(request, scope):
-                home, stops = self.store.home, lambda: self.course.ends(stop)
+            case Commit():
+                return self.ledger.together(effect.work, effect.call_id)
+            case Try():
+                request, scope, home = effect.request, effect.scope, self.store.home
+                stops = functools.partial(self.course.ends, stop)
                 return tries.attempt(request, scope, home=home, stops=stops, line=self.line)
             case Pause(seconds):
                 return self.course.pause(seconds, stop)
@@ -372,7 +369,7 @@ class Calls:
         try:
             return request.load(recorded.result, call)
         except KitaruSerializationError as exc:
-            with self.course.guard():
+            with self.course.guard:
                 self.journal.refuse_result(step, str(exc))
 
     def _result(self, step: Step, record: CallRecord) -> bytes | None:

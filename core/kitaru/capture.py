@@ -213,16 +213,18 @@ class _Tee:
         return iter(self._stream)
 
 
-@contextlib.contextmanager
-def lines() -> Iterator[None]:
+class lines:
     """While user code runs: its lines are its own, and a last one without newline is noted too."""
-    begun: dict[str, _Line] = {}
-    token = _begun.set(begun)
-    try:
-        yield
-    finally:
-        _begun.reset(token)
-        for level, line in begun.items():
+
+    __slots__ = ("_begun", "_token")
+
+    def __enter__(self) -> None:
+        self._begun: dict[str, _Line] = {}
+        self._token = _begun.set(self._begun)
+
+    def __exit__(self, *exc_info: object) -> None:
+        _begun.reset(self._token)
+        for level, line in self._begun.items():
             rest, left_out = line.take()
             if rest:
                 note(level, rest, left_out=left_out)

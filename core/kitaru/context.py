@@ -45,7 +45,7 @@ class IsolatedTask:
     arguments: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallRequest:
     """One checkpoint call a flow makes; `run` runs its code, and may give a coroutine.
 

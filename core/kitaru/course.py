@@ -7,9 +7,7 @@ that drive raises it again.
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Iterator
 from typing import NoReturn
 
 from kitaru import clock, config
@@ -20,6 +18,7 @@ from kitaru.errors import (
     KitaruBackendError,
     KitaruCorruptionError,
     KitaruDivergenceError,
+    KitaruError,
     KitaruExecutionError,
     KitaruLeaseError,
 )
@@ -29,11 +28,13 @@ from kitaru.ledger import Ledger
 class Course:
     """The course of one drive; `halted` is what ended it, once something has.
 
-    `deadline` is when the execution's time is over, in microseconds.
+    `deadline` is when the execution's time is over, in microseconds. `guard` is held around what
+    works on the store, and lets its errors out past user code's `except Exception`.
     """
 
     def __init__(self, ledger: Ledger, *, deadline: int | None) -> None:
         self.ledger = ledger
+        self.guard = _Guard(self)
         self.halted: Unwind | None = None
         self._deadline = deadline
         self._stopping = False
@@ -73,9 +74,10 @@ class Course:
                 self.halt(Unwind("cancelled"))
             if self._stopping:
                 self.halt(Unwind("stopped"))
-        self.expire()
-        if self.halted is not None:
-            raise self.halted
+        if self._deadline is not None:
+            self.expire()
+            if self.halted is not None:
+                raise self.halted
 
     def expire(self) -> None:
         """End the drive if the execution's time is over."""
@@ -106,16 +108,29 @@ class Course:
         if stop.is_set():
             raise CalledOff
 
-    @contextlib.contextmanager
-    def guard(self) -> Iterator[None]:
-        """Let infrastructure errors out past user code's `except Exception`."""
-        try:
-            yield
-        except KitaruLeaseError as exc:
-            self.halt(Unwind("lost", exc))
-        except KitaruDivergenceError as exc:
-            self.halt(Unwind("diverged", exc))
-        except KitaruCorruptionError as exc:
-            self.halt(Unwind("damaged", exc))
-        except KitaruBackendError as exc:
-            self.halt(Unwind("broken", exc))
+
+class _Guard:
+    """Ends the drive where an error of the infrastructure leaves it."""
+
+    __slots__ = ("_course",)
+
+    def __init__(self, course: Course) -> None:
+        self._course = course
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
+        if isinstance(exc, KitaruError):
+            why = next((why for kind, why in _ENDS.items() if isinstance(exc, kind)), None)
+            if why is not None:
+                self._course.halt(Unwind(why, exc))
+
+
+#: What is infrastructure, the narrower kinds first, and what a drive says that it ends with.
+_ENDS: dict[type[KitaruError], str] = {
+    KitaruLeaseError: "lost",
+    KitaruDivergenceError: "diverged",
+    KitaruCorruptionError: "damaged",
+    KitaruBackendError: "broken",
+}

@@ -16,7 +16,7 @@ from kitaru.context import CallRequest, CallScope
 from kitaru.store import Transaction
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Commit:
     """Do the work in a transaction of the driver's, with what the call has told meanwhile.
 
@@ -27,7 +27,7 @@ class Commit:
     call_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Try:
     """Run a checkpoint's code once; the outcome is a `Tried`."""
 
@@ -56,7 +56,7 @@ class Ask:
     look: Callable[[], Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tried:
     """How an attempt ended: its encoded result, or its failure and the exception behind it.
 
@@ -69,7 +69,7 @@ class Tried:
     stopped: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Recorded:
     """How a call ended: its encoded result, or its stored failure and the exception behind it.
 

@@ -54,7 +54,7 @@ class Lane:
         self.is_fresh = self.is_fresh or ended.is_fresh
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Step:
     """What one call of the flow amounts to.
 

@@ -7,9 +7,10 @@ exactly one. Each commit also learns whether the execution was cancelled or take
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from kitaru import clock, config, context, masks
@@ -18,6 +19,10 @@ from kitaru.models import ExecutionStatus
 from kitaru.store import Lease, Store, Transaction, executions, journal, leases, logs
 from kitaru.store.leases import LeaseRow
 from kitaru.store.logs import LogRecord
+
+#: So long what a commit has told of the lease is as good as what a look would tell: an answer
+#: to the look might be under way as long.
+_FRESH_SECONDS = 0.001
 
 
 class Ledger:
@@ -36,6 +41,8 @@ class Ledger:
         self.cancelled = False
         self.lost = False
         self._metadata = metadata
+        #: The last transaction that looked at the lease, and when.
+        self._fenced = 0, -math.inf
         self._repeated: Counter[int] = Counter()
         # Re-entrant: a finalizer that prints may run anywhere, also in here.
         self._lock = threading.RLock()
@@ -96,7 +103,7 @@ class Ledger:
         It takes along lines of this call and of the flow's body only: another call's belong to
         that call's own commit.
         """
-        with self.gathered(lambda line: line.call_id in (None, call_id)) as begin:
+        with self.gathered((None, call_id)) as begin:
 
             def part(conn: Transaction) -> None:
                 begin(conn)
@@ -104,38 +111,54 @@ class Ledger:
 
             self.store.together(part)
 
-    @contextlib.contextmanager
-    def gathered(
-        self, takes: Callable[[LogRecord], bool] = lambda line: True
-    ) -> Iterator[Callable[[Transaction], None]]:
-        """What has gathered, as the start of a transaction; kept if that is not committed."""
+    def gathered(self, calls: Collection[str | None] | None = None) -> _Gathered:
+        """What has gathered, or what these calls and the flow's body (`None`) have told of it.
+
+        It is the start of a transaction, and kept if that is not committed.
+        """
+        return _Gathered(self, calls)
+
+    def take(self, calls: Collection[str | None] | None) -> tuple[list[LogRecord], bool]:
+        """Lines to be written now, and whether the metadata are."""
         with self._lock:
-            lines = [line for line in self._lines if takes(line)]
-            self._lines = [line for line in self._lines if not takes(line)]
-            changed, self._metadata_changed = self._metadata_changed, False
+            lines, changed = self._lines, self._metadata_changed
+            if not (lines or changed):
+                return [], False
+            left: list[LogRecord] = []
+            if calls is not None:
+                left = [line for line in lines if line.call_id not in calls]
+                lines = [line for line in lines if line.call_id in calls]
+            self._lines, self._metadata_changed = left, False
+            return lines, changed
 
-        def begin(conn: Transaction) -> None:
-            if leases.fence(conn, self.lease):
-                self._cancel()
-            if lines:
-                logs.add(conn, self.lease.execution, lines)
-            if changed:
-                executions.set_metadata(conn, self.lease.execution, self._metadata)
+    def keep(self, lines: list[LogRecord], *, changed: bool, exc: BaseException) -> None:
+        """Take back what was not committed, and see why."""
+        with self._lock:
+            self._lines = lines + self._lines
+            self._metadata_changed = changed or self._metadata_changed
+        if isinstance(exc, KitaruLeaseError):
+            self.lost = True
+            self.disturb()
 
-        try:
-            yield begin
-        except BaseException as exc:
-            with self._lock:
-                self._lines = lines + self._lines
-                self._metadata_changed = changed or self._metadata_changed
-            if isinstance(exc, KitaruLeaseError):
-                self.lost = True
-                self.disturb()
-            raise
+    def begin(self, conn: Transaction, lines: list[LogRecord], *, changed: bool) -> None:
+        """Begin a transaction of this driver's."""
+        if leases.fence(conn, self.lease):
+            self._cancel()
+        self._fenced = self.store.commits + 1, clock.monotonic()
+        if lines:
+            logs.add(conn, self.lease.execution, lines)
+        if changed:
+            executions.set_metadata(conn, self.lease.execution, self._metadata)
 
     def look(self) -> None:
-        """Notice a cancellation or a take-over; one look-up by key."""
-        self.notice(self.store.lease_row(self.lease.execution))
+        """Notice a cancellation or a take-over; one look-up by key.
+
+        None where a commit of this driver's is the last one here, and others have had no time to
+        speak of for theirs.
+        """
+        commit, at = self._fenced
+        if self.store.commits != commit or clock.monotonic() - at > _FRESH_SECONDS:
+            self.notice(self.store.lease_row(self.lease.execution))
 
     def notice(self, row: LeaseRow | None) -> None:
         """The same from the lease's row, which somebody has read."""
@@ -200,6 +223,26 @@ class Ledger:
     def renew(self, conn: Transaction) -> None:
         """Push the lease's expiry out, inside a commit."""
         leases.renew(conn, self.lease)
+
+
+class _Gathered:
+    """What a driver has gathered, while it is written; gives what begins the transaction."""
+
+    __slots__ = ("_changed", "_ledger", "_lines")
+
+    def __init__(self, ledger: Ledger, calls: Collection[str | None] | None) -> None:
+        self._ledger = ledger
+        self._lines, self._changed = ledger.take(calls)
+
+    def __enter__(self) -> Callable[[Transaction], None]:
+        return self._begin
+
+    def _begin(self, conn: Transaction) -> None:
+        self._ledger.begin(conn, self._lines, changed=self._changed)
+
+    def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
+        if exc is not None:
+            self._ledger.keep(self._lines, changed=self._changed, exc=exc)
 
 
 def flush_due(ledger: Ledger, now: int) -> bool:

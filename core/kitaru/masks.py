@@ -55,6 +55,11 @@ def watch(home: config.Home) -> None:
         redaction.mask_with(_installed)
 
 
+def are_known() -> bool:
+    """Whether any home has secrets."""
+    return _installed is not None
+
+
 def found_in(data: bytes) -> list[str]:
     """Whose values stand in an encoded value, as `KEY of 'secret'`; none where none can be read."""
     if _installed is None:

@@ -234,7 +234,7 @@ class TaskCalls(Calls):
         whatever it still came to.
         """
         call = AwaitedCall(step, stop or threading.Event())
-        with self.course.guard(), self.busy(isinstance(request, CallRequest)):
+        with self.course.guard, self.busy(isinstance(request, CallRequest)):
             perform = functools.partial(self._perform_here, call=call)
             await self._take_turn(call, self._turns.plan(step.original_order))
             recorded = await effects.await_steps(self.steps(step, request), perform)

@@ -34,11 +34,8 @@ STORE = (
     Mutant(
         "transaction",
         _CONNECTION,
-        'conn.execute("BEGIN IMMEDIATE")  # in here: Ctrl-C may come as it returns\n'
-        "                schema.refuse_upgraded(conn, self.path)\n"
-        "                yield conn\n"
-        '                conn.execute("COMMIT")\n',
-        "schema.refuse_upgraded(conn, self.path)\n                yield conn\n",
+        "_Turn(self, is_transaction=True)",
+        "_Turn(self, is_transaction=False)",
         (_STORE + "test_a_write_that_raises_leaves_nothing",),
     ),
     Mutant(

@@ -20,13 +20,11 @@ from typing import Any
 
 from kitaru import clock, config, private
 from kitaru.errors import KitaruBackendError
-from kitaru.store import schema
+from kitaru.store import forks, schema
 from kitaru.store.locking import WriteLock
 from kitaru.store.refusals import NO_ROOM, READ_ONLY, Hindrance, translated
 
 _BUSY_SECONDS = 30.0
-#: How long a fork waits for other threads to come out of SQLite.
-_FORK_SECONDS = 1.0
 #: Steps of SQLite's machine between two looks at the clock, well below a millisecond.
 _STEPS = 10_000
 _WAL_LIMIT_BYTES = 64 * 1024 * 1024
@@ -75,16 +73,19 @@ class Database:
         self._group = threading.Lock()
         self._ready: deque[_Work] = deque()
         self._durability = durability
+        #: How many transactions this process has committed through this handle.
+        self.commits = 0
         #: Why it cannot be written, if so.
         self.hindrance = None if _prepare(home) else READ_ONLY
-        with translated(self.path):
+        self._translated = translated(self.path)
+        with self._translated:
             if self.hindrance is None:
                 self.hindrance = self._open()
             if self.hindrance is not None:
                 self._writer = self._reader = connect_read_only(self.path)
                 schema.check_current(self._reader, self.path)
         self._inode = self.path.stat().st_ino
-        _open_databases.append(self)
+        forks.open_databases.append(self)
 
     def _open(self) -> Hindrance | None:
         """Open it to read and write, and say if only reading is possible."""
@@ -125,37 +126,13 @@ class Database:
             raise
         return conn
 
-    @contextlib.contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
+    def write(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
         """One transaction on the write path; committed when the block ends without an error."""
-        with self.alone() as conn:
-            try:
-                conn.execute("BEGIN IMMEDIATE")  # in here: Ctrl-C may come as it returns
-                schema.refuse_upgraded(conn, self.path)
-                yield conn
-                conn.execute("COMMIT")
-            except BaseException:
-                # A full disk rolls back by itself; a second ROLLBACK would hide the cause.
-                if conn.in_transaction:
-                    conn.execute("ROLLBACK")
-                raise
+        return _Turn(self, is_transaction=True)
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[sqlite3.Connection]:
+    def alone(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
         """The write path without a transaction, while which nobody else writes."""
-        self._check_process()
-        if self.hindrance is not None:
-            raise KitaruBackendError(
-                f"The store {self.path} cannot be written: {self.hindrance.reason}. "
-                f"Reading works; to go on, {self.hindrance.advice}."
-            )
-        with self._lock, translated(self.path):
-            if self._lock.is_removed():
-                raise KitaruBackendError(
-                    f"The store {self.path} was removed or replaced while it was open; nothing "
-                    "can be recorded in it any more. Restore it, then start the process again."
-                )
-            yield self._writer
+        return _Turn(self, is_transaction=False)
 
     def together(self, work: Callable[[sqlite3.Connection], None]) -> None:
         """Do work in a transaction that it shares with whatever else is ready by then.
@@ -163,24 +140,30 @@ class Database:
         It returns when the transaction is committed. Work that fails is undone by itself and
         raises here; what it shared the transaction with is committed all the same.
         """
-        (error,) = self.all_together([work])
-        if error is not None:
-            raise error
+        self._check_process()  # first: who had the lock of a group is not in a fork
+        mine = _Work(work)
+        self._ready.append(mine)
+        with self._group:
+            if not mine.is_done:
+                self._commit_ready()
+        if mine.error is not None:
+            raise mine.error
 
     def all_together(
         self, works: Sequence[Callable[[sqlite3.Connection], None]]
     ) -> list[BaseException | None]:
         """The same for several works; returns what each has raised."""
-        self._check_process()  # first: who had the lock of a group is not in a fork
+        self._check_process()
         mine = [_Work(work) for work in works]
         self._ready.extend(mine)
         with self._group:
             if not all(each.is_done for each in mine):
-                # Taken one by one: others append meanwhile.
-                self._commit([self._ready.popleft() for _ in range(len(self._ready))])
+                self._commit_ready()
         return [each.error for each in mine]
 
-    def _commit(self, group: list[_Work]) -> None:
+    def _commit_ready(self) -> None:
+        # Taken one by one: others append meanwhile.
+        group = [self._ready.popleft() for _ in range(len(self._ready))]
         try:
             with self.write() as conn:
                 for each in group:
@@ -196,7 +179,7 @@ class Database:
     def snapshot(self) -> Iterator[sqlite3.Connection]:
         """Several reads that see one state; keep it short."""
         self._check_process()
-        with self._reading, translated(self.path):
+        with self._reading, self._translated:
             self._refuse_closed()
             outermost = not self._reader.in_transaction
             try:
@@ -226,7 +209,7 @@ class Database:
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """All rows of one query."""
         self._check_process()
-        with self._reading, translated(self.path):
+        with self._reading, self._translated:
             self._refuse_closed()
             return self._reader.execute(sql, parameters).fetchall()
 
@@ -261,7 +244,7 @@ class Database:
             if self._closed:
                 return
             self._closed = True
-            _open_databases.remove(self)
+            forks.open_databases.remove(self)
             self._reader.close()
         if not self.read_only:
             with self._lock:  # the last one to close it folds the WAL into the file
@@ -275,6 +258,21 @@ class Database:
                 "another file. What is recorded is kept; use a new KitaruClient."
             )
 
+    def _refuse_writing(self) -> None:
+        self._check_process()
+        if self.hindrance is not None:
+            raise KitaruBackendError(
+                f"The store {self.path} cannot be written: {self.hindrance.reason}. "
+                f"Reading works; to go on, {self.hindrance.advice}."
+            )
+
+    def _refuse_removed(self) -> None:
+        if self._lock.is_removed():
+            raise KitaruBackendError(
+                f"The store {self.path} was removed or replaced while it was open; nothing "
+                "can be recorded in it any more. Restore it, then start the process again."
+            )
+
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
             raise KitaruBackendError(
@@ -282,7 +280,8 @@ class Database:
                 f"{os.getpid()}. Open a new KitaruClient in the child, or start it with spawn."
             )
 
-    def _leak(self) -> None:
+    def leak(self) -> None:
+        """In a fork's child: let go of what is the parent's without closing it."""
         # Closing an inherited handle would disturb the parent's locks and its WAL, and the
         # garbage collector closes; so the child keeps one reference for ever.
         for conn in (self._writer, self._reader):
@@ -291,46 +290,60 @@ class Database:
             # Closing a copy unlocks nothing; kept, it would hold a killed parent's lock.
             self._lock.close()
 
-    def _hold(self) -> list[Callable[[], None]]:
+    def hold(self) -> list[Callable[[], None]]:
         """Keep other threads out of SQLite for a fork; gives what lets them in again."""
         held: list[Callable[[], None]] = []
-        if self._reading.acquire(timeout=_FORK_SECONDS):
+        if self._reading.acquire(timeout=forks.SECONDS):
             held.append(self._reading.release)
-        if not self.read_only and self._lock.hold(_FORK_SECONDS):
+        if not self.read_only and self._lock.hold(forks.SECONDS):
             held.append(self._lock.let_go)
         return held
 
 
-_open_databases: list[Database] = []
-#: What forking threads hold, by thread.
-_held: dict[int, list[Callable[[], None]]] = {}
+class _Turn:
+    """The write path while it is somebody's, in a transaction or without one."""
 
+    __slots__ = ("_database", "_is_transaction")
 
-def _before_fork() -> None:
-    # A thread that is inside SQLite at that moment would leave its global locks taken in the child.
-    mine = _held.setdefault(threading.get_ident(), [])
-    for database in _open_databases:
-        mine += database._hold()
+    def __init__(self, database: Database, *, is_transaction: bool) -> None:
+        self._database = database
+        self._is_transaction = is_transaction
 
+    def __enter__(self) -> sqlite3.Connection:
+        database = self._database
+        database._refuse_writing()
+        database._lock.acquire()
+        conn = database._writer
+        try:
+            with database._translated:
+                database._refuse_removed()
+                if self._is_transaction:
+                    conn.execute("BEGIN IMMEDIATE")  # in here: Ctrl-C may come as it returns
+                    schema.refuse_upgraded(conn, database.path)
+        except BaseException:
+            self._leave()
+            raise
+        return conn
 
-def _after_fork_in_parent() -> None:
-    for let_in in _held.pop(threading.get_ident(), []):
-        let_in()
+    def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
+        database = self._database
+        with database._translated:
+            try:
+                if exc is None and self._is_transaction:
+                    database._writer.execute("COMMIT")
+                    database.commits += 1
+            finally:
+                self._leave()
+        database._translated.__exit__(kind, exc, trace)
 
-
-def _after_fork_in_child() -> None:
-    _held.clear()
-    for database in _open_databases:
-        database._leak()
-    _open_databases.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )
+    def _leave(self) -> None:
+        conn = self._database._writer
+        try:
+            # A full disk rolls back by itself; a second ROLLBACK would hide the cause.
+            if conn.in_transaction:
+                conn.execute("ROLLBACK")
+        finally:
+            self._database._lock.release()
 
 
 def _prepare(home: config.Home) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from kitaru.store.values import StoredValue
 CallKind = Literal["checkpoint", "wait", "sleep", "flow"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AttemptRecord:
     """One try of a call; times in microseconds."""
 
@@ -38,7 +39,7 @@ class AttemptRecord:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallRecord:
     """One durable call as it stands in the journal; its result is read by `Journal.result`.
 
@@ -88,10 +89,6 @@ _COLUMNS = (
     "inputs_digest, inputs_shown, parents, metadata, attempts, failure, original_call_id, "
     "cached_from, ended_order, due_at, child_exec_id, cache_key"
 )
-_INSERT = (
-    f"INSERT OR REPLACE INTO calls (execution, {_COLUMNS}, result_size, result_digest, result) "  # noqa: S608
-    f"VALUES ({', '.join('?' * 26)})"
-)
 #: Calls as `from_row` reads them.
 SELECT = f"SELECT {_COLUMNS} FROM calls "  # noqa: S608
 #: Of the calls with a name, or of one call; the same text three times. `$` comes after `#`.
@@ -118,40 +115,47 @@ def put(
     result: bytes | None = None,
 ) -> None:
     """Write a call's row, ended at a place in the order of endings; an earlier row is replaced."""
-    stored = StoredValue(None, 0, b"")
+    row: dict[str, Any] = {
+        "execution": execution,
+        "seq": record.seq,
+        "lane": record.lane,
+        "position": record.position,
+        "call_id": record.call_id,
+        "kind": record.kind,
+        "type": record.type,
+        "status": record.status._value_,
+        "settled": 1 if record.settled else 0,
+        "started_at": record.started_at,
+        "ended_at": record.ended_at,
+        "inputs_digest": bytearray(record.inputs_digest),
+        "inputs_shown": record.inputs_shown,
+        "parents": values.dump(record.parents) if record.parents else None,
+        "metadata": values.dump(record.metadata) if record.metadata else None,
+        "attempts": values.dump([each.dump() for each in record.attempts])
+        if record.attempts
+        else None,
+        "failure": values.dump(record.failure) if record.failure is not None else None,
+        "original_call_id": record.original_call_id,
+        "cached_from": record.cached_from,
+        "ended_order": order,
+        "due_at": record.due_at,
+        "child_exec_id": record.child_exec_id,
+        "cache_key": record.cache_key,
+    }
     if result is not None:
         stored = values.put(conn, owner(execution, record.seq), result)
-    conn.execute(
-        _INSERT,
-        (
-            execution,
-            record.seq,
-            record.lane,
-            record.position,
-            record.call_id,
-            record.kind,
-            record.type,
-            record.status.value,
-            int(record.settled),
-            record.started_at,
-            record.ended_at,
-            record.inputs_digest,
-            record.inputs_shown,
-            values.dump(record.parents or None),
-            values.dump(record.metadata or None),
-            values.dump([attempt.dump() for attempt in record.attempts] or None),
-            values.dump(record.failure),
-            record.original_call_id,
-            record.cached_from,
-            order,
-            record.due_at,
-            record.child_exec_id,
-            record.cache_key,
-            stored.size if result is not None else None,
-            stored.digest if result is not None else None,
-            stored.data,
-        ),
-    )
+        row["result_size"] = stored.size
+        row["result_digest"] = bytearray(stored.digest)
+        row["result"] = None if stored.data is None else bytearray(stored.data)
+    # Most of a row is NULL most often, and binding that costs more than any value.
+    given = {name: value for name, value in row.items() if value is not None}
+    conn.execute(_insert(tuple(given)), tuple(given.values()))
+
+
+@functools.cache
+def _insert(columns: tuple[str, ...]) -> str:
+    marks = ", ".join("?" * len(columns))
+    return f"INSERT OR REPLACE INTO calls ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
 
 
 def settle(conn: sqlite3.Connection, execution: int, seqs: Iterable[int]) -> None:

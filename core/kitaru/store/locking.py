@@ -6,25 +6,19 @@ neither happens. The lock is advisory: foreign programs that write the database 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
-from collections.abc import Iterator
 
 from kitaru import locks
 from kitaru.errors import KitaruBackendError
 
 
-@contextlib.contextmanager
-def _told(path: str) -> Iterator[None]:
-    """Say which file the system refuses, and what to do."""
-    try:
-        yield
-    except OSError as exc:
-        raise KitaruBackendError(
-            f"The store's lock file {path} cannot be used: {exc.strerror}. Nothing was written. "
-            "Check the disk, and that this user may write the file; then try again."
-        ) from exc
+def _refused(path: str, exc: OSError) -> KitaruBackendError:
+    """Which file the system refuses, and what to do."""
+    return KitaruBackendError(
+        f"The store's lock file {path} cannot be used: {exc.strerror}. Nothing was written. "
+        "Check the disk, and that this user may write the file; then try again."
+    )
 
 
 class WriteLock:
@@ -36,10 +30,19 @@ class WriteLock:
         self._is_closed = False
         self._path = path
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
-        with _told(path):
+        try:
             self._fd = os.open(path, flags, 0o600)
+        except OSError as exc:
+            raise _refused(path, exc) from exc
 
     def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Wait until it is this thread's."""
         if self._owner == threading.get_ident():
             raise KitaruBackendError("A write began inside a write; this is a fault of Kitaru's.")
         self._threads.acquire()
@@ -49,17 +52,16 @@ class WriteLock:
                     f"The store of {self._path} was closed here while it was in use. Nothing was "
                     "written; use a new KitaruClient."
                 )
-            with _told(self._path):
-                locks.lock(self._fd)
+            locks.lock(self._fd)
             self._owner = threading.get_ident()
-        except BaseException:
-            self._unlock()  # Ctrl-C may come when the lock is just taken
+        except BaseException as exc:
+            self.release()  # Ctrl-C may come when the lock is just taken
+            if isinstance(exc, OSError):
+                raise _refused(self._path, exc) from exc
             raise
 
-    def __exit__(self, *exc_info: object) -> None:
-        self._unlock()
-
-    def _unlock(self) -> None:
+    def release(self) -> None:
+        """Let the next one in."""
         self._owner = 0
         try:
             if not self._is_closed:

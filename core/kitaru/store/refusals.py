@@ -6,13 +6,11 @@ not written. Nothing here opens a file.
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kitaru.errors import KitaruBackendError, KitaruCorruptionError
+from kitaru.errors import KitaruBackendError, KitaruCorruptionError, KitaruError
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +27,37 @@ READ_ONLY = Hindrance(
 NO_ROOM = Hindrance("there is no room beside it on its disk", "make room, then resume")
 
 
-@contextlib.contextmanager
-def translated(path: Path) -> Iterator[None]:
+class translated:
     """Let SQLite's errors out as Kitaru's, with the file and the next step."""
-    try:
-        yield
-    except (sqlite3.Error, UnicodeDecodeError) as exc:
-        code = getattr(exc, "sqlite_errorcode", None)
-        primary = code & 0xFF if isinstance(code, int) else None
-        # Damaged text: in a row, or in a schema that SQLite's own message quotes.
-        undecodable = isinstance(exc, UnicodeDecodeError) or "decode to UTF-8" in str(exc)
-        if undecodable or primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            # To SQLite a file that the system fails to read is a damaged one.
-            raise KitaruCorruptionError(
-                f"The store {path} is damaged, or its disk cannot be read ({exc}). Nothing was "
-                "written. Check the disk; where that is sound, restore the store from a backup, "
-                "or move it away and start a new one."
-            ) from exc
-        known = _ADVICE.get(code or 0) or _ADVICE.get(primary or 0)
-        advice = known or "refused a statement; this is a fault of Kitaru's"
-        raise KitaruBackendError(f"The store {path} {advice} ({exc}).") from exc
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
+        if isinstance(exc, (sqlite3.Error, UnicodeDecodeError)):
+            raise _translation(exc, self._path) from exc
+
+
+def _translation(exc: Exception, path: Path) -> KitaruError:
+    code = getattr(exc, "sqlite_errorcode", None)
+    primary = code & 0xFF if isinstance(code, int) else None
+    # Damaged text: in a row, or in a schema that SQLite's own message quotes.
+    undecodable = isinstance(exc, UnicodeDecodeError) or "decode to UTF-8" in str(exc)
+    if undecodable or primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        # To SQLite a file that the system fails to read is a damaged one.
+        return KitaruCorruptionError(
+            f"The store {path} is damaged, or its disk cannot be read ({exc}). Nothing was "
+            "written. Check the disk; where that is sound, restore the store from a backup, "
+            "or move it away and start a new one."
+        )
+    known = _ADVICE.get(code or 0) or _ADVICE.get(primary or 0)
+    advice = known or "refused a statement; this is a fault of Kitaru's"
+    return KitaruBackendError(f"The store {path} {advice} ({exc}).")
 
 
 _ADVICE = {

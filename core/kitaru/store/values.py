@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 from kitaru import codec, config
 from kitaru.errors import KitaruCorruptionError, KitaruNotFoundError, KitaruUsageError
 
+_json = json.JSONEncoder(separators=(",", ":")).encode
+
 
 class StoredValue(NamedTuple):
     """The three columns of a value: `data` is `None` when it lies in chunks."""
@@ -101,7 +103,7 @@ def place(cursor: str, *, parts: int) -> list[int]:
 
 def dump(value: Any) -> str | None:
     """JSON text for a column; `None` stays NULL."""
-    return None if value is None else json.dumps(value, separators=(",", ":"))
+    return None if value is None else _json(value)
 
 
 def load(text: str | None, *, what: str) -> Any:
