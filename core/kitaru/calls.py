@@ -115,11 +115,11 @@ class Calls:
 
     def _load(self) -> Journal:
         with self.store.snapshot() as conn:
-            records = journal.load(conn, self._execution, exec_id=self.exec_id)
+            records = journal.to_drive(conn, self._execution, exec_id=self.exec_id)
             original: list[CallRecord] = []
             if self._plan is not None and self._original_id is not None:
                 self._original = executions.find(conn, self._original_id).id
-                original = journal.load(conn, self._original, exec_id=self._original_id)
+                original = journal.to_drive(conn, self._original, exec_id=self._original_id)
         return Journal(
             self.exec_id,
             records,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from kitaru.errors import KitaruDivergenceError
@@ -84,8 +82,8 @@ def test_a_lane_that_was_not_gone_again_is_told_at_the_end():
 
 
 def test_endings_are_those_of_recorded_calls_in_order():
-    records = [record(1, "a", "", 1), replace(record(2, "b", "", 2), ended_order=9)]
-    cut_off = replace(record(3, "c", "", 3), status=CallStatus.CANCELLED, ended_order=None)
+    records = [record(1, "a", "", 1), record(2, "b", "", 2)._replace(ended_order=9)]
+    cut_off = record(3, "c", "", 3)._replace(status=CallStatus.CANCELLED, ended_order=None)
     journal = Journal("kr-1", [*records, cut_off])
     assert journal.endings() == [1, 9]
     assert journal.next_ending() == 10
