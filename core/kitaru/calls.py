@@ -34,6 +34,7 @@ from kitaru.store import Lease, Store, Transaction, artifacts, executions, histo
 from kitaru.store.journal import CallRecord
 from kitaru.store.leases import LeaseRow
 from kitaru.store.logs import LogRecord
+from kitaru.store.results import Results
 
 
 class Calls:
@@ -66,6 +67,7 @@ class Calls:
         self._pools = [self._pool]
         self._futures: list[CheckpointFuture[Any]] = []
         self._children: list[Child] = []
+        self._results = Results(store, lease.execution)
         self._plan = load_plan(data["plan"])
         self._original_id: str | None = data["original_exec_id"]
         self._original = 0
@@ -271,14 +273,10 @@ class Calls:
     def _begin(self, request: Request) -> Step:
         lane = self._lane()
         self.course.check()
+        if isinstance(request, CallRequest) and not self.journal.is_recorded(lane):
+            request.run.keep()
         with self.course.guard():
-            step = self.journal.begin(
-                lane,
-                name=request.name,
-                kind=request.kind,
-                digest=request.digest,
-                shown=request.shown,
-            )
+            step = self.journal.begin(lane, request)
             if step.record is None:
                 self.ledger.look()
         if step.record is None:
@@ -290,6 +288,8 @@ class Calls:
     ) -> Recorded:
         """The outcome of a call, on this thread."""
         with self.course.guard():
+            if step.record is not None:
+                return self._recorded(step, step.record)
             return walk(self.steps(step, request), lambda effect: self._perform(effect, stop))
 
     def _called_off(self, step: Step, request: Request) -> Recorded:
@@ -305,10 +305,7 @@ class Calls:
         return CancelledError(f"{call} was cancelled.")
 
     def steps(self, step: Step, request: Request) -> Steps:
-        """The steps to the outcome of a call: recorded, replaced, reused, or made now."""
-        record = step.record
-        if record is not None:
-            return self._recorded(step, record)
+        """The steps to the outcome of a call that is not recorded: replaced, reused, or made."""
         if step.override is not None and isinstance(request, CallRequest):
             return attempts.overridden(self, step, request)
         if step.reuse is not None:
@@ -325,9 +322,11 @@ class Calls:
             case ChildRequest():
                 return Offspring(self, step, request).steps()
 
-    def _recorded(self, step: Step, record: CallRecord) -> Steps:
-        yield from ()
-        return Recorded(self._result(step, record), record.failure, order=record.ended_order)
+    def _recorded(self, step: Step, record: CallRecord) -> Recorded:
+        result = None
+        if record.status is CallStatus.COMPLETED:
+            result = self._results.take(step.seq, what=self._result_of(step))
+        return Recorded(result, record.failure, order=record.ended_order)
 
     def _reused(self, step: Step, record: CallRecord) -> Steps:
         order: list[int] = []
@@ -340,7 +339,12 @@ class Calls:
             journal.set_order(conn, target, seq, order=order[0])
 
         yield Commit(work)
-        return Recorded(self._result(step, record), record.failure, order=order[0])
+        result = None
+        if record.status is CallStatus.COMPLETED:
+            with self.store.snapshot() as conn:
+                what = self._result_of(step)
+                result = journal.result(conn, self._execution, step.seq, what=what)
+        return Recorded(result, record.failure, order=order[0])
 
     def _perform(self, effect: Effect, stop: threading.Event | None) -> Any:
         """Carry out one effect on this thread."""
@@ -375,12 +379,8 @@ class Calls:
             with self.course.guard():
                 self.journal.refuse_result(step, str(exc))
 
-    def _result(self, step: Step, record: CallRecord) -> bytes | None:
-        if record.status is not CallStatus.COMPLETED:
-            return None
-        with self.store.snapshot() as conn:
-            what = f"Result of {ids.qualified(self.exec_id, step.call_id)}"
-            return journal.result(conn, self._execution, step.seq, what=what)
+    def _result_of(self, step: Step) -> str:
+        return f"Result of {ids.qualified(self.exec_id, step.call_id)}"
 
     # --- what the heart tells ----------------------------------------------------------------
 

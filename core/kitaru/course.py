@@ -7,9 +7,7 @@ that drive raises it again.
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Iterator
 from typing import NoReturn
 
 from kitaru import clock, config
@@ -20,6 +18,7 @@ from kitaru.errors import (
     KitaruBackendError,
     KitaruCorruptionError,
     KitaruDivergenceError,
+    KitaruError,
     KitaruExecutionError,
     KitaruLeaseError,
 )
@@ -38,6 +37,7 @@ class Course:
         self._deadline = deadline
         self._stopping = False
         self._lock = threading.Lock()
+        self._guard = _Guard(self)
 
     def stop(self) -> None:
         """Leave the execution resumable at its next durable call."""
@@ -106,16 +106,32 @@ class Course:
         if stop.is_set():
             raise CalledOff
 
-    @contextlib.contextmanager
-    def guard(self) -> Iterator[None]:
+    def guard(self) -> _Guard:
         """Let infrastructure errors out past user code's `except Exception`."""
-        try:
-            yield
-        except KitaruLeaseError as exc:
-            self.halt(Unwind("lost", exc))
-        except KitaruDivergenceError as exc:
-            self.halt(Unwind("diverged", exc))
-        except KitaruCorruptionError as exc:
-            self.halt(Unwind("damaged", exc))
-        except KitaruBackendError as exc:
-            self.halt(Unwind("broken", exc))
+        return self._guard
+
+
+#: What ends a drive, and why; the first that fits counts.
+_ENDS: tuple[tuple[type[KitaruError], str], ...] = (
+    (KitaruLeaseError, "lost"),
+    (KitaruDivergenceError, "diverged"),
+    (KitaruCorruptionError, "damaged"),
+    (KitaruBackendError, "broken"),
+)
+
+
+class _Guard:
+    """Makes errors of the infrastructure the end of the drive; each durable call needs it twice."""
+
+    def __init__(self, course: Course) -> None:
+        self._course = course
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
+        if exc is None:
+            return
+        for error, why in _ENDS:
+            if isinstance(exc, error):
+                self._course.halt(Unwind(why, exc))

@@ -9,6 +9,7 @@ from kitaru.journal import Journal, Step
 from kitaru.models import CallStatus
 from kitaru.replay import ReplayPlan
 from kitaru.store.journal import AttemptRecord, CallRecord
+from tests.drives import Made
 
 
 def done(seq: int, call_id: str, inputs: str = "") -> CallRecord:
@@ -47,13 +48,11 @@ def replaying(
 
 
 def call(made_in: Journal, name: str, inputs: str = "") -> Step:
-    return made_in.begin(
-        made_in.root, name=name, kind="checkpoint", digest=inputs.encode(), shown=inputs
-    )
+    return made_in.begin(made_in.root, Made(name, inputs.encode(), inputs))
 
 
 def wait(made_in: Journal, name: str, inputs: str = "") -> Step:
-    return made_in.begin(made_in.root, name=name, kind="wait", digest=inputs.encode(), shown=inputs)
+    return made_in.begin(made_in.root, Made(name, inputs.encode(), inputs, "wait"))
 
 
 def runs(step: Step) -> bool:
@@ -162,7 +161,7 @@ def test_inputs_that_look_the_same_are_told_apart():
     made = journal(done(1, "a", "x")._replace(inputs_digest=b"\x01"))
 
     with pytest.raises(KitaruDivergenceError) as caught:
-        made.begin(made.root, name="a", kind="checkpoint", digest=b"\x02", shown="x")
+        made.begin(made.root, Made("a", b"\x02", "x"))
 
     assert "a(x) [inputs 01], now came a(x) [inputs 02]" in str(caught.value)
 

@@ -8,10 +8,11 @@ from kitaru.errors import KitaruDivergenceError
 from kitaru.journal import Journal, Lane, Step
 from kitaru.models import CallStatus
 from kitaru.store.journal import CallRecord
+from tests.drives import Made
 
 
 def call(journal: Journal, lane: Lane, name: str) -> Step:
-    return journal.begin(lane, name=name, kind="checkpoint", digest=b"", shown="")
+    return journal.begin(lane, Made(name))
 
 
 def record(seq: int, call_id: str, lane: str, position: int) -> CallRecord:

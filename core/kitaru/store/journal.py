@@ -275,6 +275,18 @@ def result(conn: sqlite3.Connection, execution: int, seq: int, *, what: str) -> 
     return values.get(conn, owner(execution, seq), StoredValue(*row), what=what)
 
 
+def results(
+    conn: sqlite3.Connection, execution: int, *, first: int, count: int
+) -> list[tuple[int, StoredValue]]:
+    """The stored results of the completed calls from a place on, each with its place."""
+    rows = conn.execute(
+        "SELECT seq, result, result_size, result_digest FROM calls "
+        "WHERE execution = ? AND seq >= ? AND status = 'completed' ORDER BY seq LIMIT ?",
+        (execution, first, count),
+    ).fetchall()
+    return [(seq, StoredValue(*stored)) for seq, *stored in rows]
+
+
 def child_of(conn: sqlite3.Connection, execution: int, seq: int) -> tuple[str, int]:
     """The child execution that a call has started, and when, in microseconds."""
     found = conn.execute(
