@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import kitaru
 from kitaru import config, launch
@@ -16,9 +16,19 @@ from kitaru.errors import KitaruError
 from kitaru.flow import Flow
 from kitaru.handle import FlowHandle, drive_here
 from kitaru.store import Store, open_store
+from kitaru.store.journal import CallKind
 from tests.support import query, until
 
 Handle = FlowHandle[Any]
+
+
+class Made(NamedTuple):
+    """A call as the journal sees it."""
+
+    name: str
+    digest: bytes = b""
+    shown: str = ""
+    kind: CallKind = "checkpoint"
 
 
 def load(source: str, **names: Any) -> Flow[..., Any]:

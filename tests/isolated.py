@@ -247,7 +247,7 @@ not_a_checkpoint = 3
 
 def make_task(call: kitaru.Checkpoint[..., Any], *args: Any, **kwargs: Any) -> Task:
     """What its driver would hand to a process for this call."""
-    bound = call._signature.bind(*args, **kwargs)
+    bound = call.parameters.signature.bind(*args, **kwargs)
     bound.apply_defaults()
     return call._task(dict(bound.arguments))
 

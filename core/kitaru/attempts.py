@@ -199,8 +199,12 @@ def overridden(drive: Drive, step: Step, request: CallRequest) -> Steps:
         # Not the flow's to catch: it would go on without the value it was to get.
         drive.course.halt(Unwind("refused", exc))
     now = clock.now_us()
-    record = replace(
-        row(step, request, CallStatus.COMPLETED, started_at=now, ended_at=now),
+    record = row(
+        step,
+        request,
+        CallStatus.COMPLETED,
+        started_at=now,
+        ended_at=now,
         original_call_id=step.original,
         metadata={"overridden": True},
     )

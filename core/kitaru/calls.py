@@ -29,6 +29,7 @@ from kitaru.store import Lease, Store, Transaction, artifacts, executions, histo
 from kitaru.store.journal import CallRecord
 from kitaru.store.leases import LeaseRow
 from kitaru.store.logs import LogRecord
+from kitaru.store.results import Results
 
 
 class Calls:
@@ -61,6 +62,7 @@ class Calls:
         self._pools = [self._pool]
         self._futures: list[CheckpointFuture[Any]] = []
         self._children: list[Child] = []
+        self._results = Results(store, lease.execution)
         self._plan = load_plan(data["plan"])
         self._original_id: str | None = data["original_exec_id"]
         self._original = 0
@@ -110,11 +112,11 @@ class Calls:
 
     def _load(self) -> Journal:
         with self.store.snapshot() as conn:
-            records = journal.load(conn, self._execution, exec_id=self.exec_id)
+            records = journal.to_drive(conn, self._execution, exec_id=self.exec_id)
             original: list[CallRecord] = []
             if self._plan is not None and self._original_id is not None:
                 self._original = executions.find(conn, self._original_id).id
-                original = journal.load(conn, self._original, exec_id=self._original_id)
+                original = journal.to_drive(conn, self._original, exec_id=self._original_id)
         return Journal(
             self.exec_id,
             records,
@@ -140,7 +142,7 @@ class Calls:
     def start_child(self, request: ChildRequest) -> Child:
         """Start a child execution, or find the one that was started."""
         step = self._begin(request)
-        with self.course.guard:
+        with self.course.guard():
             child = Child(step, request, exec_id=children.start(self, step, request))
         self._children.append(child)
         return child
@@ -266,14 +268,10 @@ class Calls:
     def _begin(self, request: Request) -> Step:
         lane = self._lane()
         self.course.check()
-        with self.course.guard:
-            step = self.journal.begin(
-                lane,
-                name=request.name,
-                kind=request.kind,
-                digest=request.digest,
-                shown=request.shown,
-            )
+        if isinstance(request, CallRequest) and not self.journal.is_recorded(lane):
+            request.run.keep()
+        with self.course.guard():
+            step = self.journal.begin(lane, request)
             if step.record is None:
                 self.ledger.look()
         if step.record is None:
@@ -284,14 +282,16 @@ class Calls:
         self, step: Step, request: Request, *, stop: threading.Event | None = None
     ) -> Recorded:
         """The outcome of a call, on this thread."""
-        perform = functools.partial(self._perform, stop=stop)
-        with self.course.guard:
+        with self.course.guard():
+            if step.record is not None:
+                return self._recorded(step, step.record)
+            perform = functools.partial(self._perform, stop=stop)
             return walk(self.steps(step, request), perform)
 
     def _called_off(self, step: Step, request: Request) -> Recorded:
         """Record that the flow has cancelled a call before it ran."""
         self.journal.observed(step, failed=True)
-        with self.course.guard:
+        with self.course.guard():
             steps = attempts.called_off(self, step, request)
             return walk(steps, lambda effect: self._perform(effect, None))
 
@@ -301,10 +301,7 @@ class Calls:
         return CancelledError(f"{call} was cancelled.")
 
     def steps(self, step: Step, request: Request) -> Steps:
-        """The steps to the outcome of a call: recorded, replaced, reused, or made now."""
-        record = step.record
-        if record is not None:
-            return self._recorded(step, record)
+        """The steps to the outcome of a call that is not recorded: replaced, reused, or made."""
         if step.override is not None and isinstance(request, CallRequest):
             return attempts.overridden(self, step, request)
         if step.reuse is not None:
@@ -321,9 +318,11 @@ class Calls:
             case ChildRequest():
                 return Offspring(self, step, request).steps()
 
-    def _recorded(self, step: Step, record: CallRecord) -> Steps:
-        yield from ()
-        return Recorded(self._result(step, record), record.failure, order=record.ended_order)
+    def _recorded(self, step: Step, record: CallRecord) -> Recorded:
+        result = None
+        if record.status is CallStatus.COMPLETED:
+            result = self._results.take(step.seq, what=self._result_of(step))
+        return Recorded(result, record.failure, order=record.ended_order)
 
     def _reused(self, step: Step, record: CallRecord) -> Steps:
         order: list[int] = []
@@ -336,7 +335,12 @@ class Calls:
             journal.set_order(conn, target, seq, order=order[0])
 
         yield Commit(work)
-        return Recorded(self._result(step, record), record.failure, order=order[0])
+        result = None
+        if record.status is CallStatus.COMPLETED:
+            with self.store.snapshot() as conn:
+                what = self._result_of(step)
+                result = journal.result(conn, self._execution, step.seq, what=what)
+        return Recorded(result, record.failure, order=order[0])
 
     def _perform(self, effect: Effect, stop: threading.Event | None) -> Any:
         """Carry out one effect on this thread."""
@@ -369,15 +373,11 @@ class Calls:
         try:
             return request.load(recorded.result, call)
         except KitaruSerializationError as exc:
-            with self.course.guard:
+            with self.course.guard():
                 self.journal.refuse_result(step, str(exc))
 
-    def _result(self, step: Step, record: CallRecord) -> bytes | None:
-        if record.status is not CallStatus.COMPLETED:
-            return None
-        with self.store.snapshot() as conn:
-            what = f"Result of {ids.qualified(self.exec_id, step.call_id)}"
-            return journal.result(conn, self._execution, step.seq, what=what)
+    def _result_of(self, step: Step) -> str:
+        return f"Result of {ids.qualified(self.exec_id, step.call_id)}"
 
     # --- what the heart tells ----------------------------------------------------------------
 

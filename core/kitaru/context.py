@@ -45,9 +45,21 @@ class IsolatedTask:
     arguments: bytes
 
 
+class Work(Protocol):
+    """The code of a checkpoint with the arguments of one call; what it gives may be a coroutine.
+
+    A call that is to run must `keep` its arguments first, as they are when the call is made.
+    """
+
+    @property
+    def shown(self) -> str: ...
+    def keep(self) -> None: ...
+    def __call__(self) -> Any: ...
+
+
 @dataclass(slots=True)
 class CallRequest:
-    """One checkpoint call a flow makes; `run` runs its code, and may give a coroutine.
+    """One checkpoint call a flow makes.
 
     `dump` and `load` are between its result and the record (`load` gets the call's id too),
     `adapt` makes an override's record one of the declared type. Where `cache` says nothing, the
@@ -57,9 +69,8 @@ class CallRequest:
     name: str
     type: str | None
     digest: bytes
-    shown: str
     policy: RetryPolicy
-    run: Callable[[], Any]
+    run: Work
     dump: Callable[[Any], bytes]
     load: Callable[[bytes, str], Any]
     adapt: Callable[[bytes, str], bytes]
@@ -68,6 +79,11 @@ class CallRequest:
     cache: bool | None = None
     cache_key: Callable[[], bytes] = bytes
     kind: CallKind = "checkpoint"
+
+    @property
+    def shown(self) -> str:
+        """The arguments as messages may show them."""
+        return self.run.shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,17 +28,16 @@ from kitaru.ledger import Ledger
 class Course:
     """The course of one drive; `halted` is what ended it, once something has.
 
-    `deadline` is when the execution's time is over, in microseconds. `guard` is held around what
-    works on the store, and lets its errors out past user code's `except Exception`.
+    `deadline` is when the execution's time is over, in microseconds.
     """
 
     def __init__(self, ledger: Ledger, *, deadline: int | None) -> None:
         self.ledger = ledger
-        self.guard = _Guard(self)
         self.halted: Unwind | None = None
         self._deadline = deadline
         self._stopping = False
         self._lock = threading.Lock()
+        self._guard = _Guard(self)
 
     def stop(self) -> None:
         """Leave the execution resumable at its next durable call."""
@@ -108,29 +107,32 @@ class Course:
         if stop.is_set():
             raise CalledOff
 
+    def guard(self) -> _Guard:
+        """Let infrastructure errors out past user code's `except Exception`."""
+        return self._guard
+
+
+#: What ends a drive, and why; the first that fits counts.
+_ENDS: tuple[tuple[type[KitaruError], str], ...] = (
+    (KitaruLeaseError, "lost"),
+    (KitaruDivergenceError, "diverged"),
+    (KitaruCorruptionError, "damaged"),
+    (KitaruBackendError, "broken"),
+)
+
 
 class _Guard:
-    """Ends the drive where an error of the infrastructure leaves it."""
-
-    __slots__ = ("_course",)
+    """Makes errors of the infrastructure the end of the drive; each durable call needs it twice."""
 
     def __init__(self, course: Course) -> None:
         self._course = course
 
     def __enter__(self) -> None:
-        pass
+        return
 
     def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
-        if isinstance(exc, KitaruError):
-            why = next((why for kind, why in _ENDS.items() if isinstance(exc, kind)), None)
-            if why is not None:
+        if exc is None:
+            return
+        for error, why in _ENDS:
+            if isinstance(exc, error):
                 self._course.halt(Unwind(why, exc))
-
-
-#: What is infrastructure, the narrower kinds first, and what a drive says that it ends with.
-_ENDS: dict[type[KitaruError], str] = {
-    KitaruLeaseError: "lost",
-    KitaruDivergenceError: "diverged",
-    KitaruCorruptionError: "damaged",
-    KitaruBackendError: "broken",
-}

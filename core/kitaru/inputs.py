@@ -24,6 +24,41 @@ _NONE_GIVEN: dict[object, Callable[[], Any]] = {
 }
 
 
+class Parameters:
+    """The parameters of a function whose calls are many; read once."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self.signature = inspect.signature(fn)
+        parameters = self.signature.parameters.values()
+        self._is_plain = all(each.kind is each.POSITIONAL_OR_KEYWORD for each in parameters)
+        self._names = self.signature.parameters.keys()
+
+    def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments by parameter name and in that order, defaults included.
+
+        Raises:
+            TypeError: they do not fit the parameters.
+        """
+        if self._is_plain and len(args) + len(kwargs) == len(self._names):
+            given = dict(zip(self._names, args, strict=False))
+            if not kwargs:
+                return given
+            given |= kwargs
+            if given.keys() == self._names:
+                return {name: given[name] for name in self._names}
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+    def passed(self, arguments: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The same arguments as they are passed: by place, and by name."""
+        if self._is_plain:
+            return tuple(arguments.values()), {}
+        bound = self.signature.bind_partial()
+        bound.arguments.update(arguments)
+        return bound.args, bound.kwargs
+
+
 def bind(
     fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], *, name: str
 ) -> dict[str, Any]:

@@ -13,13 +13,26 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from kitaru import ids
 from kitaru.errors import FailureOrigin, KitaruDivergenceError
 from kitaru.models import CallStatus, ExecutionStatus
 from kitaru.replay import ReplayPlan
 from kitaru.store.journal import CallKind, CallRecord
+
+
+class Call(Protocol):
+    """What the journal has to know of a call that is made."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> CallKind: ...
+    @property
+    def digest(self) -> bytes: ...
+    @property
+    def shown(self) -> str: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -132,22 +145,30 @@ class Journal:
             self._order += 1
             return self._order
 
-    def begin(self, lane: Lane, *, name: str, kind: CallKind, digest: bytes, shown: str) -> Step:
+    def is_recorded(self, lane: Lane) -> bool:
+        """Whether the next call of a task has an outcome."""
+        record = self._records.get((lane.path, lane.position + 1))
+        return record is not None and record.is_recorded
+
+    def begin(self, lane: Lane, call: Call) -> Step:
         """Number the next call of a task and say what becomes of it."""
+        name, kind, digest = call.name, call.kind, call.digest
         with self._lock:
             lane.position += 1
             lane.counts[name] += 1
             place = (lane.path, lane.position)
             self._made[place] = call_id = ids.call_id(name, lane.counts[name], lane=lane.path)
             record = self._records.get(place)
-            if record is not None and _binds(record):
-                self._compare(record, call_id=call_id, kind=kind, digest=digest, shown=shown)
-            if record is not None and record.is_recorded:
-                lane.is_fresh = lane.is_fresh or not record.is_copied
-                return self._step(lane, call_id, kind, record=record)
+            if record is not None:
+                if record.is_recorded:
+                    self._compare(record, call_id, call)
+                    lane.is_fresh = lane.is_fresh or not record.is_copied
+                    return self._step(lane, call_id, kind, record=record)
+                if _is_under_way(record):
+                    self._compare(record, call_id, call)
             if self._places.get(call_id, place) != place:
                 recorded = f"{call_id} as call {_where(*self._places[call_id])}"
-                self._diverge(recorded, f"{call_id}({shown})", call_id, place=place)
+                self._diverge(recorded, f"{call_id}({call.shown})", call_id, place=place)
             earlier = record if record is not None and record.call_id == call_id else None
             override = self._plan.overrides.get(call_id) if self._plan else None
             # What a retry has opened again runs: reusing it would bring the same failure back.
@@ -251,17 +272,15 @@ class Journal:
         lane.is_fresh = not fits
         return record if fits else None
 
-    def _compare(
-        self, record: CallRecord, *, call_id: str, kind: CallKind, digest: bytes, shown: str
-    ) -> None:
+    def _compare(self, record: CallRecord, call_id: str, call: Call) -> None:
         place = (record.lane, record.position)
-        if (record.call_id, record.kind) != (call_id, kind):
-            self._diverge(_shown(record), f"{call_id}({shown})", record.call_id, place=place)
+        if record.call_id != call_id or record.kind != call.kind:
+            self._diverge(_shown(record), f"{call_id}({call.shown})", record.call_id, place=place)
         # A replay may have other flow inputs; what it reuses stands as recorded.
-        if record.inputs_digest != digest and not record.is_copied:
+        if record.inputs_digest != call.digest and not record.is_copied:
             self._diverge(
                 f"{_shown(record)} [inputs {record.inputs_digest.hex()[:8]}]",
-                f"{call_id}({shown}) [inputs {digest.hex()[:8]}]",
+                f"{call_id}({call.shown}) [inputs {call.digest.hex()[:8]}]",
                 record.call_id,
                 place=place,
             )
@@ -286,10 +305,13 @@ class Journal:
 
 
 def _binds(record: CallRecord) -> bool:
-    # What is under way binds too where it cannot be begun anew: a question's answer may have
-    # come and must not answer another one, a child may run already.
-    under_way = record.kind != "checkpoint" and record.status is CallStatus.RUNNING
-    return record.is_recorded or under_way
+    return record.is_recorded or _is_under_way(record)
+
+
+def _is_under_way(record: CallRecord) -> bool:
+    # This binds too where it cannot be begun anew: a question's answer may have come and must
+    # not answer another one, a child may run already.
+    return record.kind != "checkpoint" and record.status is CallStatus.RUNNING
 
 
 def _where(lane: str, position: int) -> str:

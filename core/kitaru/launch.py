@@ -312,7 +312,7 @@ def check_drivable(store: Store, flow: FlowDefinition, exec_id: str) -> None:
     _changed(spec, flow)  # reads the flow's source, once: not under the write lock
     with store.snapshot() as conn:
         row = executions.find(conn, exec_id)
-        journal.load(conn, row.id, exec_id=row.exec_id)
+        journal.to_drive(conn, row.id, exec_id=row.exec_id)
 
 
 def _arguments(flow: FlowDefinition, data: bytes) -> inspect.BoundArguments:

@@ -61,7 +61,7 @@ class CheckpointFunction:
         self.__qualname__ = fn.__qualname__
         self.__module__ = fn.__module__
         self.__wrapped__ = fn
-        self._signature = inspect.signature(fn)
+        self.parameters = inputs.Parameters(fn)
 
     def dump(self, value: Any) -> bytes:
         """The record of a result."""
@@ -73,7 +73,7 @@ class CheckpointFunction:
 
     def load_arguments(self, data: bytes) -> inspect.BoundArguments:
         """The arguments of an isolated attempt."""
-        bound = self._signature.bind_partial()
+        bound = self.parameters.signature.bind_partial()
         path = f"the arguments of {self.name}"
         bound.arguments.update(self.serializer.load(data, types=self._types, path=path))
         return bound
@@ -81,22 +81,20 @@ class CheckpointFunction:
     def request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> CallRequest:
         """One call, with its arguments bound."""
         try:
-            bound = self._signature.bind(*args, **kwargs)
+            arguments = self.parameters.arguments(args, kwargs)
         except TypeError as exc:
+            signature = self.parameters.signature
             raise TypeError(
-                f"Checkpoint {self.name}{inputs.masked(self._signature)}: {exc}"
-                f"{_METHOD if 'self' in self._signature.parameters else ''}"
+                f"Checkpoint {self.name}{inputs.masked(signature)}: {exc}"
+                f"{_METHOD if 'self' in signature.parameters else ''}"
             ) from None
-        bound.apply_defaults()
-        arguments = dict(bound.arguments)
         digest = serializers.inputs_digest(arguments, serializer=self.serializer, path=self.name)
         return CallRequest(
             name=self.name,
             type=self.type,
             digest=digest,
-            shown=inputs.shown(arguments),
             policy=self.policy,
-            run=self._runner(bound),
+            run=_Work(self, arguments),
             dump=self.dump,
             load=self.load,
             adapt=self._adapt,
@@ -137,24 +135,39 @@ class CheckpointFunction:
     def _types(self) -> codec.DeclaredTypes:
         return inputs.types(self.fn)
 
-    def _runner(self, bound: inspect.BoundArguments) -> Callable[[], Any]:
-        if all(type(value) in _UNCHANGEABLE for value in bound.arguments.values()):
-            args, kwargs = bound.args, bound.kwargs
-            return lambda: self.fn(*args, **kwargs)
-        kept = self._copied((bound.args, bound.kwargs))
 
-        def run() -> Any:
-            args, kwargs = self._copied(kept)
-            return self.fn(*args, **kwargs)
+class _Work:
+    """A checkpoint's function with the arguments of one call."""
 
-        return run
+    __slots__ = ("_arguments", "_checkpoint", "_is_copied", "_shown")
 
-    def _copied(self, arguments: Arguments) -> Arguments:
+    def __init__(self, checkpoint: CheckpointFunction, arguments: dict[str, Any]) -> None:
+        self._checkpoint = checkpoint
+        self._arguments = arguments
+        self._is_copied = False
+        self._shown: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """The arguments as messages may show them."""
+        return inputs.shown(self._arguments) if self._shown is None else self._shown
+
+    def keep(self) -> None:
+        """Keep the arguments as they are now, for each attempt."""
+        self._shown = self.shown
+        self._is_copied = not all(type(each) in _UNCHANGEABLE for each in self._arguments.values())
+        self._arguments = self._copied()
+
+    def __call__(self) -> Any:
+        args, kwargs = self._checkpoint.parameters.passed(self._copied())
+        return self._checkpoint.fn(*args, **kwargs)
+
+    def _copied(self) -> dict[str, Any]:
         try:
-            return copy.deepcopy(arguments)
+            return copy.deepcopy(self._arguments) if self._is_copied else self._arguments
         except Exception as exc:  # copying runs user code
             raise KitaruSerializationError(
-                f"The arguments of checkpoint {self.name!r} cannot be copied: "
+                f"The arguments of checkpoint {self._checkpoint.name!r} cannot be copied: "
                 f"{type(exc).__name__}: {exc}. Make what cannot be copied inside the checkpoint."
             ) from exc
 

@@ -200,14 +200,14 @@ class Driver:
         self._calls.join()
         self._calls.raise_unobserved()
         self._calls.finish_children()
-        with self._course.guard:
+        with self._course.guard():
             self._course.check()
             self._calls.journal.close()
         return codec.encode(value, types=self._returns, path="result")
 
     def _again(self, tries: int) -> None:
         self._course.pause(self._policy.pause(tries))
-        with self._course.guard:
+        with self._course.guard():
             with self.ledger.commit() as conn:
                 journal.reopen_failed(conn, self.execution)
             self._calls.start_over()

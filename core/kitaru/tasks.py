@@ -207,7 +207,7 @@ class TaskCalls(Calls):
 
     def _called_off(self, step: Step, request: Request) -> Recorded:
         if step.record is not None:  # called off before its task began, as when it was recorded
-            recorded = effects.walk(self._recorded(step, step.record), lambda effect: None)
+            recorded = self._recorded(step, step.record)
             self.journal.observed(step, failed=recorded.result is None)
         else:
             recorded = super()._called_off(step, request)
@@ -234,10 +234,13 @@ class TaskCalls(Calls):
         whatever it still came to.
         """
         call = AwaitedCall(step, stop or threading.Event())
-        with self.course.guard, self.busy(isinstance(request, CallRequest)):
+        with self.course.guard(), self.busy(isinstance(request, CallRequest)):
             perform = functools.partial(self._perform_here, call=call)
             await self._take_turn(call, self._turns.plan(step.original_order))
-            recorded = await effects.await_steps(self.steps(step, request), perform)
+            if step.record is not None:
+                recorded = self._recorded(step, step.record)
+            else:
+                recorded = await effects.await_steps(self.steps(step, request), perform)
             await self._take_turn(call, recorded.order)
             if call.cancelled is not None:
                 self._leave_if_over(call)

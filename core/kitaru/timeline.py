@@ -20,7 +20,7 @@ from kitaru.models import (
     ExecutionStatus,
     Model,
 )
-from kitaru.store import journal
+from kitaru.store import shown
 from kitaru.store.journal import CallRecord
 
 Kind = Literal["checkpoint", "wait", "sleep", "child"]
@@ -112,7 +112,7 @@ class Row:
 
 def call(record: CallRecord, *, exec_id: str) -> Call:
     """A recorded call as those see it who watch."""
-    model = journal.call_model(record, exec_id=exec_id)
+    model = shown.call_model(record, exec_id=exec_id)
     return Call(
         call_id=model.call_id,
         name=model.name,

@@ -40,6 +40,7 @@ def runs_recorded_calls_again() -> None:
         return []
 
     journal.load = load
+    journal.to_drive = load
 
 
 def knows_no_leases() -> None:

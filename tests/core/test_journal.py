@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from kitaru.errors import FailureOrigin, KitaruDivergenceError
@@ -11,6 +9,7 @@ from kitaru.journal import Journal, Step
 from kitaru.models import CallStatus
 from kitaru.replay import ReplayPlan
 from kitaru.store.journal import AttemptRecord, CallRecord
+from tests.drives import Made
 
 
 def done(seq: int, call_id: str, inputs: str = "") -> CallRecord:
@@ -27,11 +26,11 @@ def done(seq: int, call_id: str, inputs: str = "") -> CallRecord:
 
 
 def failed(seq: int, call_id: str, *, settled: bool = False) -> CallRecord:
-    return replace(done(seq, call_id), status=CallStatus.FAILED, settled=settled)
+    return done(seq, call_id)._replace(status=CallStatus.FAILED, settled=settled)
 
 
 def asked(seq: int, call_id: str, inputs: str = "") -> CallRecord:
-    return replace(done(seq, call_id, inputs), kind="wait", status=CallStatus.RUNNING)
+    return done(seq, call_id, inputs)._replace(kind="wait", status=CallStatus.RUNNING)
 
 
 def journal(*records: CallRecord) -> Journal:
@@ -49,13 +48,11 @@ def replaying(
 
 
 def call(made_in: Journal, name: str, inputs: str = "") -> Step:
-    return made_in.begin(
-        made_in.root, name=name, kind="checkpoint", digest=inputs.encode(), shown=inputs
-    )
+    return made_in.begin(made_in.root, Made(name, inputs.encode(), inputs))
 
 
 def wait(made_in: Journal, name: str, inputs: str = "") -> Step:
-    return made_in.begin(made_in.root, name=name, kind="wait", digest=inputs.encode(), shown=inputs)
+    return made_in.begin(made_in.root, Made(name, inputs.encode(), inputs, "wait"))
 
 
 def runs(step: Step) -> bool:
@@ -100,7 +97,7 @@ def test_parents_are_the_calls_seen_since_the_last_one_was_made():
 # --- what is recorded -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("record", [done(1, "a", "x"), replace(failed(1, "a"), inputs_digest=b"x")])
+@pytest.mark.parametrize("record", [done(1, "a", "x"), failed(1, "a")._replace(inputs_digest=b"x")])
 def test_a_recorded_call_is_returned_whether_it_completed_or_failed(record: CallRecord):
     assert call(journal(record), "a", "x").record == record
 
@@ -108,7 +105,7 @@ def test_a_recorded_call_is_returned_whether_it_completed_or_failed(record: Call
 @pytest.mark.parametrize("status", [CallStatus.PENDING, CallStatus.RUNNING])
 def test_a_call_that_has_no_outcome_runs_with_the_attempts_it_had(status: CallStatus):
     attempts = (AttemptRecord(CallStatus.FAILED, 1, 2),)
-    record = replace(done(1, "a", "old inputs"), status=status, attempts=attempts)
+    record = done(1, "a", "old inputs")._replace(status=status, attempts=attempts)
 
     step = call(journal(record), "a", "new inputs")
 
@@ -119,7 +116,7 @@ def test_a_call_that_has_no_outcome_runs_with_the_attempts_it_had(status: CallSt
 
 def test_another_call_in_the_place_of_one_without_outcome_starts_anew():
     attempts = (AttemptRecord(CallStatus.FAILED, 1, 2),)
-    record = replace(done(1, "a"), status=CallStatus.PENDING, attempts=attempts)
+    record = done(1, "a")._replace(status=CallStatus.PENDING, attempts=attempts)
 
     step = call(journal(record), "b")
 
@@ -152,7 +149,7 @@ def test_a_divergence_says_what_was_recorded_what_came_and_what_to_do():
 
 @pytest.mark.parametrize(
     "record",
-    [done(1, "b"), done(1, "a", "other"), replace(done(1, "a"), kind="wait"), asked(1, "b")],
+    [done(1, "b"), done(1, "a", "other"), done(1, "a")._replace(kind="wait"), asked(1, "b")],
     ids=["name", "inputs", "kind", "open wait"],
 )
 def test_a_recorded_call_must_come_again(record: CallRecord):
@@ -161,16 +158,16 @@ def test_a_recorded_call_must_come_again(record: CallRecord):
 
 
 def test_inputs_that_look_the_same_are_told_apart():
-    made = journal(replace(done(1, "a", "x"), inputs_digest=b"\x01"))
+    made = journal(done(1, "a", "x")._replace(inputs_digest=b"\x01"))
 
     with pytest.raises(KitaruDivergenceError) as caught:
-        made.begin(made.root, name="a", kind="checkpoint", digest=b"\x02", shown="x")
+        made.begin(made.root, Made("a", b"\x02", "x"))
 
     assert "a(x) [inputs 01], now came a(x) [inputs 02]" in str(caught.value)
 
 
 def test_a_call_that_is_recorded_at_another_place_diverges():
-    made = journal(replace(done(1, "a"), status=CallStatus.RUNNING), done(2, "b"))
+    made = journal(done(1, "a")._replace(status=CallStatus.RUNNING), done(2, "b"))
 
     with pytest.raises(KitaruDivergenceError, match="b as call 2"):
         call(made, "b")
@@ -192,7 +189,7 @@ def test_a_flow_may_not_end_before_its_record(left: CallRecord):
 
 
 def test_a_flow_may_end_before_a_call_without_outcome():
-    made = journal(done(1, "a"), replace(done(2, "b"), status=CallStatus.PENDING))
+    made = journal(done(1, "a"), done(2, "b")._replace(status=CallStatus.PENDING))
     call(made, "a")
 
     made.close()
@@ -265,14 +262,14 @@ def test_an_override_of_a_call_that_now_comes_elsewhere_names_that_call():
 
 
 def test_what_a_replay_has_copied_may_have_other_inputs():
-    copied = replace(done(1, "a", "x"), original_call_id="kr-1/a")
+    copied = done(1, "a", "x")._replace(original_call_id="kr-1/a")
     made = replaying(*ORIGINAL, from_seq=2, records=(copied,))
 
     assert call(made, "a", "other flow input").record == copied
 
 
 def test_a_replay_that_is_resumed_behind_a_call_that_ran_goes_on_running():
-    copied = replace(done(1, "a", "x"), original_call_id="kr-1/a")
+    copied = done(1, "a", "x")._replace(original_call_id="kr-1/a")
     made = replaying(*ORIGINAL, from_seq=4, records=(copied, done(2, "b", "changed")))
 
     assert call(made, "a", "x").record == copied
@@ -282,7 +279,7 @@ def test_a_replay_that_is_resumed_behind_a_call_that_ran_goes_on_running():
 
 def test_a_copied_failure_that_is_retried_runs_and_is_not_copied_again():
     original = (failed(1, "a"), done(2, "b"))
-    copied = replace(failed(1, "a"), status=CallStatus.PENDING, original_call_id="kr-1/a")
+    copied = failed(1, "a")._replace(status=CallStatus.PENDING, original_call_id="kr-1/a")
     made = replaying(*original, from_seq=3, records=(copied,))
 
     assert runs(call(made, "a"))

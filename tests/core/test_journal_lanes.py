@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from kitaru.errors import KitaruDivergenceError
 from kitaru.journal import Journal, Lane, Step
 from kitaru.models import CallStatus
 from kitaru.store.journal import CallRecord
+from tests.drives import Made
 
 
 def call(journal: Journal, lane: Lane, name: str) -> Step:
-    return journal.begin(lane, name=name, kind="checkpoint", digest=b"", shown="")
+    return journal.begin(lane, Made(name))
 
 
 def record(seq: int, call_id: str, lane: str, position: int) -> CallRecord:
@@ -84,8 +83,8 @@ def test_a_lane_that_was_not_gone_again_is_told_at_the_end():
 
 
 def test_endings_are_those_of_recorded_calls_in_order():
-    records = [record(1, "a", "", 1), replace(record(2, "b", "", 2), ended_order=9)]
-    cut_off = replace(record(3, "c", "", 3), status=CallStatus.CANCELLED, ended_order=None)
+    records = [record(1, "a", "", 1), record(2, "b", "", 2)._replace(ended_order=9)]
+    cut_off = record(3, "c", "", 3)._replace(status=CallStatus.CANCELLED, ended_order=None)
     journal = Journal("kr-1", [*records, cut_off])
     assert journal.endings() == [1, 9]
     assert journal.next_ending() == 10

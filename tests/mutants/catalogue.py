@@ -72,7 +72,7 @@ DRIVING = (
     Mutant(
         "divergence-of-calls",
         _JOURNAL,
-        "        if (record.call_id, record.kind) != (call_id, kind):\n",
+        "        if record.call_id != call_id or record.kind != call.kind:\n",
         "        if False:\n",
         (
             "tests/core/test_journal.py::test_a_divergence_says_what_was_recorded_what_came_and_what_to_do",
@@ -82,7 +82,7 @@ DRIVING = (
     Mutant(
         "divergence-of-inputs",
         _JOURNAL,
-        "        if record.inputs_digest != digest and not record.is_copied:\n",
+        "        if record.inputs_digest != call.digest and not record.is_copied:\n",
         "        if False:\n",
         ("tests/core/test_journal.py::test_inputs_that_look_the_same_are_told_apart",),
     ),

@@ -13,7 +13,7 @@ from kitaru.journal import Journal
 from kitaru.models import CallStatus, ExecutionStatus
 from kitaru.store import due
 from kitaru.store.journal import CallRecord
-from tests.drives import again, answer, error_of, left, store
+from tests.drives import Made, again, answer, error_of, left, store
 from tests.support import query
 
 
@@ -249,7 +249,7 @@ def test_a_call_made_after_another_is_numbered_after_it_though_a_crash_left_a_ga
     journal = Journal("kr-x", [row(1, "", "start"), row(4, "1", "step#1.1")])
     branch = journal.root.branch()
     made = [
-        journal.begin(lane, name=name, kind="checkpoint", digest=b"", shown="").seq
+        journal.begin(lane, Made(name)).seq
         for lane, name in ((journal.root, "start"), (branch, "step"), (branch, "next"))
     ]
     assert made == [1, 4, 5]

@@ -35,6 +35,7 @@ from kitaru.store import (
     journal,
     listing,
     logs,
+    shown,
 )
 from kitaru.store.executions import Row
 
@@ -70,9 +71,7 @@ class Executions(Watching, Statistics, Questions, Upkeep, Transfer):
         return replace(
             execution,
             checkpoints=tuple(
-                journal.call_model(
-                    call, exec_id=row.exec_id, artifacts=tuple(produced[call.call_id])
-                )
+                shown.call_model(call, exec_id=row.exec_id, artifacts=tuple(produced[call.call_id]))
                 for call in calls
                 if call.kind == "checkpoint"
             ),

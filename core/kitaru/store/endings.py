@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 
 from kitaru.models import CallStatus, CheckpointCall, Page
-from kitaru.store import journal, values
+from kitaru.store import journal, shown, values
 
 _FIRST, _LAST = 0, 10**17
 _ENDED = tuple(
@@ -47,7 +47,7 @@ def after(
             (execution, *(row["seq"] for row in found)),
         ).fetchall()
     }
-    calls = [journal.from_row(rows[row["seq"]], exec_id) for row in found]
+    calls = journal.from_rows([rows[row["seq"]] for row in found], exec_id)
     last = found[-1]
     next_cursor = values.cursor(last["place"], last["at"], last["seq"], latest)
-    return Page([journal.call_model(call, exec_id=exec_id) for call in calls], next_cursor)
+    return Page([shown.call_model(call, exec_id=exec_id) for call in calls], next_cursor)

@@ -10,7 +10,7 @@ from typing import Any
 from kitaru import clock, codec, config
 from kitaru.errors import KitaruNotFoundError
 from kitaru.models import Actions, Execution, ExecutionStatus, move
-from kitaru.store import journal, leases, refs, values, waits
+from kitaru.store import journal, leases, refs, shown, values, waits
 from kitaru.store import metadata as rows
 from kitaru.store.values import StoredValue
 
@@ -167,7 +167,7 @@ def model(
         metadata=metadata,
         inputs=inputs,
         result=result,
-        failure=journal.failure_info(values.load(row["failure"], what=what)),
+        failure=shown.failure_info(values.load(row["failure"], what=what)),
         pending_wait=asked[0] if asked else None,
         pending_waits=tuple(asked),
         frozen_execution_spec=values.load(row["spec"], what=what),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from kitaru import clock, ids
-from kitaru.errors import FailureOrigin
-from kitaru.models import ArtifactRef, CallStatus, CheckpointAttempt, CheckpointCall, FailureInfo
+from kitaru.models import CallStatus
 from kitaru.store import values
 from kitaru.store.values import StoredValue
 
@@ -39,9 +39,11 @@ class AttemptRecord:
         }
 
 
-@dataclass(slots=True)
-class CallRecord:
-    """One durable call as it stands in the journal; its result is read by `Journal.result`.
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class CallRecord(NamedTuple):
+    """One durable call as it stands in the journal; its result is read by `result`.
 
     `lane` and `position` say which call of which task it is, `seq` numbers all calls as they were
     made. `settled` says that the flow went on after it saw the call fail, so that the failure is
@@ -61,7 +63,7 @@ class CallRecord:
     started_at: int | None = None
     ended_at: int | None = None
     parents: tuple[str, ...] = ()
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = _NOTHING
     attempts: tuple[AttemptRecord, ...] = ()
     failure: dict[str, Any] | None = None
     original_call_id: str | None = None
@@ -84,13 +86,24 @@ class CallRecord:
         return self.original_call_id is not None and self.cached_from is None
 
 
-_COLUMNS = (
-    "seq, lane, position, call_id, kind, type, status, settled, started_at, ended_at, "
-    "inputs_digest, inputs_shown, parents, metadata, attempts, failure, original_call_id, "
-    "cached_from, ended_order, due_at, child_exec_id, cache_key"
+#: Calls as `from_rows` reads them.
+SELECT = f"SELECT {', '.join(CallRecord._fields)} FROM calls "  # noqa: S608
+#: What only people look at; a drive does without it.
+_SHOWN = ("type", "ended_at", "parents", "metadata", "cache_key")
+_DRIVEN = ", ".join("NULL" if name in _SHOWN else name for name in CallRecord._fields)
+_SELECT_DRIVEN = f"SELECT {_DRIVEN} FROM calls "  # noqa: S608
+_IN_ORDER = "WHERE execution = ? ORDER BY seq"
+_STATUS, _SETTLED, _PARENTS, _ATTEMPTS = map(
+    CallRecord._fields.index, ("status", "settled", "parents", "attempts")
 )
-#: Calls as `from_row` reads them.
-SELECT = f"SELECT {_COLUMNS} FROM calls "  # noqa: S608
+#: The columns that hold JSON, and what they are where they hold nothing.
+_JSON: tuple[tuple[int, Any], ...] = (
+    (_PARENTS, ()),
+    (CallRecord._fields.index("metadata"), _NOTHING),
+    (_ATTEMPTS, ()),
+    (CallRecord._fields.index("failure"), None),
+)
+_STATUSES = {status.value: status for status in CallStatus}
 #: Of the calls with a name, or of one call; the same text three times. `$` comes after `#`.
 OF_CALLS = "(call_id = ? OR (call_id >= ? || '#' AND call_id < ? || '$'))"
 #: What a replay takes over; attempts and times of waking belong to the original.
@@ -230,8 +243,12 @@ def set_order(conn: sqlite3.Connection, execution: int, seq: int, *, order: int)
 
 def load(conn: sqlite3.Connection, execution: int, *, exec_id: str) -> list[CallRecord]:
     """All calls of an execution, in the order they were made, without their results."""
-    rows = conn.execute(f"{SELECT}WHERE execution = ? ORDER BY seq", (execution,)).fetchall()
-    return [from_row(row, exec_id) for row in rows]
+    return from_rows(conn.execute(f"{SELECT}{_IN_ORDER}", (execution,)), exec_id)
+
+
+def to_drive(conn: sqlite3.Connection, execution: int, *, exec_id: str) -> list[CallRecord]:
+    """The same with what a drive needs of them: no types, ends, parents, metadata, cache keys."""
+    return from_rows(conn.execute(f"{_SELECT_DRIVEN}{_IN_ORDER}", (execution,)), exec_id)
 
 
 def since(
@@ -243,7 +260,7 @@ def since(
         "AND seq <= ? AND seq IN (SELECT value FROM json_each(?)) ORDER BY seq",
         (execution, after, execution, after, json.dumps([*also])),
     ).fetchall()
-    return [from_row(row, exec_id) for row in rows]
+    return from_rows(rows, exec_id)
 
 
 def result(conn: sqlite3.Connection, execution: int, seq: int, *, what: str) -> bytes:
@@ -255,6 +272,18 @@ def result(conn: sqlite3.Connection, execution: int, seq: int, *, what: str) -> 
     ).fetchall()
     row = values.one_row(rows, what=what)
     return values.get(conn, owner(execution, seq), StoredValue(*row), what=what)
+
+
+def results(
+    conn: sqlite3.Connection, execution: int, *, first: int, count: int
+) -> list[tuple[int, StoredValue]]:
+    """The stored results of the completed calls from a place on, each with its place."""
+    rows = conn.execute(
+        "SELECT seq, result, result_size, result_digest FROM calls "
+        "WHERE execution = ? AND seq >= ? AND status = 'completed' ORDER BY seq LIMIT ?",
+        (execution, first, count),
+    ).fetchall()
+    return [(seq, StoredValue(*stored)) for seq, *stored in rows]
 
 
 def child_of(conn: sqlite3.Connection, execution: int, seq: int) -> tuple[str, int]:
@@ -301,91 +330,28 @@ def cached(conn: sqlite3.Connection, key: bytes) -> Cached | None:
 
 
 @values.intact("A call")
-def from_row(row: sqlite3.Row, exec_id: str) -> CallRecord:
-    what = f"Call {ids.qualified(exec_id, row['call_id'])}"
-    return CallRecord(
-        seq=row["seq"],
-        lane=row["lane"],
-        position=row["position"],
-        call_id=row["call_id"],
-        kind=row["kind"],
-        status=CallStatus(row["status"]),
-        inputs_digest=row["inputs_digest"],
-        inputs_shown=row["inputs_shown"],
-        type=row["type"],
-        settled=bool(row["settled"]),
-        started_at=row["started_at"],
-        ended_at=row["ended_at"],
-        parents=tuple(values.load(row["parents"], what=what) or ()),
-        metadata=values.load(row["metadata"], what=what) or {},
-        attempts=tuple(
-            AttemptRecord(**{**attempt, "status": CallStatus(attempt["status"])})
-            for attempt in values.load(row["attempts"], what=what) or ()
-        ),
-        failure=values.load(row["failure"], what=what),
-        original_call_id=row["original_call_id"],
-        cached_from=row["cached_from"],
-        ended_order=row["ended_order"],
-        due_at=row["due_at"],
-        child_exec_id=row["child_exec_id"],
-        cache_key=row["cache_key"],
-    )
+def from_rows(rows: Iterable[sqlite3.Row], exec_id: str) -> list[CallRecord]:
+    """Rows of `SELECT` as records."""
+    return [_from_row(row, exec_id) for row in rows]
 
 
-def failure_info(failure: dict[str, Any] | None) -> FailureInfo | None:
-    """The public part of a stored failure."""
-    if failure is None:
-        return None
-    return FailureInfo(
-        message=failure["message"],
-        exception_type=failure.get("exception_type"),
-        traceback=failure.get("traceback"),
-        origin=FailureOrigin(failure["origin"]),
-    )
+def _from_row(row: sqlite3.Row, exec_id: str) -> CallRecord:
+    found: list[Any] = [*row]
+    status = found[_STATUS]
+    found[_STATUS] = _STATUSES.get(status) or CallStatus(status)
+    found[_SETTLED] = found[_SETTLED] != 0
+    for column, empty in _JSON:
+        text = found[column]
+        if text is None:
+            found[column] = empty
+        else:
+            found[column] = values.load(text, what=f"Call {exec_id}/{row['call_id']}")
+    if found[_PARENTS]:
+        found[_PARENTS] = tuple(found[_PARENTS])
+    if found[_ATTEMPTS]:
+        found[_ATTEMPTS] = tuple(map(_attempt, found[_ATTEMPTS]))
+    return CallRecord._make(found)
 
 
-@values.intact("A call")
-def call_model(
-    record: CallRecord, *, exec_id: str, artifacts: tuple[ArtifactRef, ...] = ()
-) -> CheckpointCall:
-    """A call as people see it; the only attempt of a simple call is made from its own times."""
-    attempts = record.attempts
-    if not attempts and record.started_at is not None and record.original_call_id is None:
-        attempts = (
-            AttemptRecord(
-                record.status,
-                record.started_at,
-                record.ended_at,
-                record.metadata,
-                record.failure,
-            ),
-        )
-    return CheckpointCall(
-        call_id=record.call_id,
-        name=ids.call_name(record.call_id),
-        checkpoint_type=record.type,
-        status=record.status,
-        started_at=_time(record.started_at),
-        ended_at=_time(record.ended_at),
-        metadata=record.metadata,
-        original_call_id=record.original_call_id,
-        parent_call_ids=record.parents,
-        cached_from=record.cached_from,
-        failure=failure_info(record.failure),
-        attempts=tuple(
-            CheckpointAttempt(
-                attempt_id=f"{ids.qualified(exec_id, record.call_id)}@{number}",
-                status=attempt.status,
-                started_at=_time(attempt.started_at),
-                ended_at=_time(attempt.ended_at),
-                metadata=attempt.metadata,
-                failure=failure_info(attempt.failure),
-            )
-            for number, attempt in enumerate(attempts, 1)
-        ),
-        artifacts=artifacts,
-    )
-
-
-def _time(value: int | None) -> Any:
-    return None if value is None else clock.from_us(value)
+def _attempt(data: dict[str, Any]) -> AttemptRecord:
+    return AttemptRecord(**{**data, "status": CallStatus(data["status"])})

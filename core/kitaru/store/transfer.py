@@ -17,7 +17,7 @@ from kitaru import clock, codec, config
 from kitaru.errors import KitaruCorruptionError, KitaruRuntimeError, KitaruStateError
 from kitaru.models import ExecutionStatus
 from kitaru.redaction import is_secret, safe_text, shown_value
-from kitaru.store import artifacts, executions, history, journal, logs, metadata, values
+from kitaru.store import artifacts, executions, history, journal, logs, metadata, shown, values
 from kitaru.store.values import StoredValue
 
 Rows = list[tuple[str, dict[str, Any]]]
@@ -255,7 +255,7 @@ def _read_back(conn: sqlite3.Connection, exec_id: str) -> None:
     row = executions.find(conn, exec_id)
     executions.get(conn, row.id)
     for call in journal.load(conn, row.id, exec_id=exec_id):
-        journal.call_model(call, exec_id=exec_id)
+        shown.call_model(call, exec_id=exec_id)
     for found in artifacts.listing(conn, row.id, exec_id=exec_id):
         codec.plain(artifacts.read(conn, row.id, found))
     for _ in rows(conn, row.id, raw=False):  # reads every column, and each value that is shown

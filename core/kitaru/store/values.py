@@ -10,13 +10,14 @@ import io
 import json
 import re
 import sqlite3
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from kitaru import codec, config
 from kitaru.errors import KitaruCorruptionError, KitaruNotFoundError, KitaruUsageError
 
 _json = json.JSONEncoder(separators=(",", ":")).encode
+Row = TypeVar("Row")
 
 
 class StoredValue(NamedTuple):
@@ -58,7 +59,12 @@ def get(conn: sqlite3.Connection, owner: str, stored: StoredValue, *, what: str)
             # Damage may also have turned bytes into text.
             whole.write(row[0] if isinstance(row[0], bytes) else b"")
         data = whole.getvalue()
-    if not isinstance(data, bytes) or codec.digest(data) != stored.digest:
+    return checked(data, stored.digest, what=what)
+
+
+def checked(data: object, digest: bytes, *, what: str) -> bytes:
+    """The bytes of a value, if they are those that were stored."""
+    if not isinstance(data, bytes) or codec.digest(data) != digest:
         raise KitaruCorruptionError(
             f"{what} is damaged in the store: its bytes do not match their digest. "
             "Restore the store from a backup, or replay the execution from an earlier call."
@@ -77,7 +83,7 @@ def intact(what: str) -> Iterator[None]:
         ) from exc
 
 
-def one_row(rows: list[sqlite3.Row], *, what: str) -> sqlite3.Row:
+def one_row(rows: Sequence[Row], *, what: str) -> Row:
     """The only row of a result; `KitaruNotFoundError` when there is none."""
     if not rows:
         raise KitaruNotFoundError(f"{what} does not exist. Check the id.")
