@@ -181,7 +181,9 @@ _pinned: dict[str, Path] = {}
 
 def _named(value: str, source: str) -> Home:
     # A relative name keeps its first meaning when the process changes its directory.
-    path = _pinned.setdefault(value, Path(value).expanduser().absolute())
+    path = _pinned.get(value)
+    if path is None:
+        path = _pinned.setdefault(value, Path(value).expanduser().absolute())
     # Not with `Path`, to which a folder that may not be entered is an error of its own.
     if not value.strip() or (os.path.exists(path) and not os.path.isdir(path)):
         raise KitaruUsageError(

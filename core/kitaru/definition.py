@@ -94,7 +94,12 @@ class FlowDefinition:
         """Where another process finds this flow."""
         return describe(self.fn)
 
-    @property
+    @functools.cached_property
     def flow_id(self) -> str:
         """The stable id of the flow."""
         return ids.flow_id(self.target.module, self.name)
+
+    @functools.cached_property
+    def returns(self) -> codec.DeclaredTypes:
+        """The user types its result may hold."""
+        return codec.return_types(self.fn)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
@@ -277,7 +276,7 @@ def _with_run_options(
     flow: FlowDefinition, kwargs: dict[str, Any]
 ) -> tuple[FlowDefinition, dict[str, Any]]:
     """What of a run's keywords are options, because the flow has no parameter of that name."""
-    parameters = inspect.signature(flow.fn).parameters
+    parameters = inputs.signature(flow.fn).parameters
     names = [name for name in _RUN_OPTIONS if name in kwargs and name not in parameters]
     if not names or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return flow, kwargs

@@ -54,7 +54,7 @@ class FlowHandle(Generic[R]):
                 f"Execution {self.exec_id} has not finished: it is {row.status}. "
                 "Wait for it with wait()."
             )
-        return self._outcome()
+        return self._outcome(row)
 
     def wait(self, timeout: float | None = None) -> R:
         """Block until the execution ends, and return its result; async code awaits the handle.
@@ -85,7 +85,7 @@ class FlowHandle(Generic[R]):
             if deadline is not None and clock.monotonic() >= deadline:
                 raise TimeoutError(f"Execution {self.exec_id} is still {row.status}.")
             clock.wait(_NEVER, config.TICK_SECONDS)
-        return self._outcome()
+        return self._outcome(row)
 
     def __await__(self) -> Generator[Any, Any, R]:
         return self._awaited().__await__()
@@ -142,16 +142,14 @@ class FlowHandle(Generic[R]):
         with self._store.snapshot() as conn:
             return executions.get(conn, self._execution)
 
-    def _outcome(self) -> R:
-        execution = self._read()
-        if execution.status.is_successful:
+    def _outcome(self, row: Row) -> R:
+        if row.status.is_successful:
             with self._store.snapshot() as conn:
                 data = executions.read_result(conn, self._execution, exec_id=self.exec_id)
             assert data is not None
-            types = codec.return_types(self._flow.fn)
-            return cast(R, codec.decode(data, types=types, path="result"))
+            return cast(R, codec.decode(data, types=self._flow.returns, path="result"))
         ending = self._driver.ending
-        raise failures.ended(execution) from (ending.cause if ending else None)
+        raise failures.ended(self._read()) from (ending.cause if ending else None)
 
     def __repr__(self) -> str:
         return f"<FlowHandle {self.exec_id}>"

@@ -30,10 +30,21 @@ def start_mark(pid: int) -> str:
     return fields[19] if fields else ""
 
 
+#: That of this process, asked for by its pid: a fork's is another one.
+_own_mark = functools.lru_cache(maxsize=1)(start_mark)
+
+
+def own_mark() -> str:
+    """The mark of this process, which is read once."""
+    return _own_mark(os.getpid())
+
+
 def is_dead(*, host: str, pid: int, mark: str) -> bool:
     """Whether a process that held a lease is surely gone."""
     if host != host_id() or sys.platform == "win32":
         return False
+    if pid == os.getpid():
+        return bool(mark and own_mark() and mark != own_mark())
     # Read first: a child that is reaped between the two looks would pass for alive.
     fields = _stat_fields(pid)
     try:
@@ -50,7 +61,8 @@ def is_dead(*, host: str, pid: int, mark: str) -> bool:
 
 def _stat_fields(pid: int) -> list[str]:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        with open(f"/proc/{pid}/stat") as file:
+            stat = file.read()
     except OSError:
         return []
     return stat.rpartition(")")[2].split()

@@ -12,15 +12,17 @@ import hashlib
 import secrets
 from collections.abc import Callable, Iterator
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_ALPHABET = b"0123456789abcdefghjkmnpqrstvwxyz"
 _LENGTH = 16
+#: What each random byte stands for; as many of them for each character.
+_CHARACTERS = _ALPHABET * (256 // len(_ALPHABET))
 
 EXECUTION_PREFIX = "kr-"
 FLOW_PREFIX = "fl-"
 
 
 def _random() -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
+    return secrets.token_bytes(_LENGTH).translate(_CHARACTERS).decode()
 
 
 _source: Callable[[], str] = _random

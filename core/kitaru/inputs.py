@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import typing
@@ -11,6 +12,8 @@ from typing import Any
 from kitaru import codec, config, redaction
 from kitaru.errors import KitaruBackendError, KitaruSerializationError, KitaruUsageError
 
+#: How many functions' parameters are kept.
+_REMEMBERED = 256
 #: Characters of one argument in a message.
 _SHOWN = 80
 #: How much of bytes is read for that: more than is shown, so that no secret is cut and missed.
@@ -22,6 +25,10 @@ _NONE_GIVEN: dict[object, Callable[[], Any]] = {
     inspect.Parameter.VAR_POSITIONAL: tuple,
     inspect.Parameter.VAR_KEYWORD: dict,
 }
+
+
+#: The signature of a flow's function, which each of its runs asks for several times.
+signature = functools.lru_cache(maxsize=_REMEMBERED)(inspect.signature)
 
 
 class Parameters:
@@ -67,12 +74,12 @@ def bind(
     Raises:
         KitaruUsageError: they do not fit the flow's parameters.
     """
-    signature = inspect.signature(fn)
+    parameters = signature(fn)
     try:
-        bound = signature.bind(*args, **kwargs)
+        bound = parameters.bind(*args, **kwargs)
     except TypeError as exc:
         raise KitaruUsageError(
-            f"Flow {name!r} cannot be run: {exc}. Its parameters are {masked(signature)}."
+            f"Flow {name!r} cannot be run: {exc}. Its parameters are {masked(parameters)}."
         ) from None
     bound.apply_defaults()
     return dict(bound.arguments)
@@ -101,7 +108,7 @@ def bind_json(fn: Callable[..., Any], arguments: Mapping[str, Any], *, name: str
         KitaruUsageError: they do not fit the flow's parameters.
     """
     given = from_json(fn, arguments)
-    bound = inspect.signature(fn).bind_partial()
+    bound = signature(fn).bind_partial()
     known = bound.signature.parameters
     bound.arguments.update((key, value) for key, value in given.items() if key in known)
     bound.apply_defaults()
@@ -117,7 +124,7 @@ def rebind(
     Raises:
         KitaruUsageError: the flow has no such parameter, or lacks one that was not recorded.
     """
-    parameters = inspect.signature(fn).parameters
+    parameters = signature(fn).parameters
     unknown = [key for key in changed if key not in parameters]
     if unknown:
         raise KitaruUsageError(
@@ -147,30 +154,33 @@ def unbind(
     Raises:
         KitaruUsageError: the flow's parameters are no longer those that were recorded.
     """
-    gone = recorded.keys() - inspect.signature(fn).parameters.keys()
+    gone = recorded.keys() - signature(fn).parameters.keys()
     if gone:
         raise KitaruUsageError(
             f"Flow {name!r} no longer has input {min(gone)!r}, which was recorded. Restore the "
             "parameter, or replay with the new code."
         )
-    bound = inspect.signature(fn).bind_partial()
+    bound = signature(fn).bind_partial()
     bound.arguments.update(rebind(fn, recorded, {}, name=name))
     return bound
 
 
 def types(fn: Callable[..., Any]) -> codec.DeclaredTypes:
     """The user types a flow's inputs may hold."""
-    return codec.declared_types(
-        *(annotation(fn, name) for name in inspect.signature(fn).parameters)
-    )
+    return codec.declared_types(*(annotation(fn, name) for name in signature(fn).parameters))
 
 
 def annotation(fn: Callable[..., Any], name: str) -> Any:
     """What a parameter (or `return`) is annotated with; `Any` where that cannot be told."""
     try:
-        return typing.get_type_hints(fn, include_extras=True).get(name, Any)
+        return _hints(fn).get(name, Any)
     except Exception:  # user code: a name that exists for type checkers only, or no Python at all
         return Any
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _hints(fn: Callable[..., Any]) -> dict[str, Any]:
+    return typing.get_type_hints(fn, include_extras=True)
 
 
 def from_json(fn: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,7 +197,7 @@ def from_json(fn: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str,
 
 def _parameter(fn: Callable[..., Any], key: str) -> inspect.Parameter | None:
     """The parameter a name goes to: its own, or `**kwargs`."""
-    parameters = inspect.signature(fn).parameters
+    parameters = signature(fn).parameters
     rest = (each for each in parameters.values() if each.kind is each.VAR_KEYWORD)
     return parameters.get(key) or next(rest, None)
 

@@ -135,7 +135,7 @@ def start_replay(
     with store.snapshot() as conn:
         refuse_repeated(conn, key)  # the original may be under way again since it was replayed
         row, plan = plan_replay(conn, exec_id, from_=from_, overrides=overrides)
-    recorded, _ = _recorded(store, flow, row.exec_id)
+        recorded, _ = _recorded(conn, flow, row.id)
     kept = codec.decode(recorded, types=types, path="inputs")
     arguments = inputs.rebind(flow.fn, kept, flow_inputs, name=flow.name)
     prepared = prepare(flow, encoded(flow, arguments))
@@ -267,7 +267,8 @@ def driver(
     """The driver of an execution whose lease was taken here."""
     from kitaru.runtime import Driver  # not for clients, which only look: they start faster
 
-    data, spec = _recorded(store, flow, lease.exec_id)
+    with store.snapshot() as conn:
+        data, spec = _recorded(conn, flow, lease.execution)
 
     def body() -> Any:
         # Decoded anew for each try: what the flow changed in its inputs must not be there again.
@@ -278,7 +279,7 @@ def driver(
         store,
         lease,
         body=body,
-        returns=codec.return_types(flow.fn),
+        returns=flow.returns,
         policy=RetryPolicy(spec["retries"]),
         note=_changed(spec, flow),
         is_async=flow.is_async,
@@ -288,15 +289,14 @@ def driver(
     return made
 
 
-def _recorded(store: Store, flow: FlowDefinition, exec_id: str) -> tuple[bytes, dict[str, Any]]:
+def _recorded(
+    conn: Transaction, flow: FlowDefinition, execution: int
+) -> tuple[bytes, dict[str, Any]]:
     """An execution's encoded inputs, and what was fixed when it started."""
-    with store.snapshot() as conn:
-        row = executions.find(conn, exec_id)
-        data = executions.drive_data(conn, row.id)
-        _refuse_other(flow, data["flow_name"], row.exec_id)
-        history.refuse_imported(data["spec"], row.exec_id)
-        recorded = executions.read_inputs(conn, row.id, exec_id=row.exec_id)
-    return recorded, data["spec"]
+    data = executions.drive_data(conn, execution)
+    _refuse_other(flow, data["flow_name"], data["exec_id"])
+    history.refuse_imported(data["spec"], data["exec_id"])
+    return executions.read_inputs(conn, execution, exec_id=data["exec_id"]), data["spec"]
 
 
 def _changed(spec: Mapping[str, Any], flow: FlowDefinition) -> str | None:
@@ -307,12 +307,12 @@ def _changed(spec: Mapping[str, Any], flow: FlowDefinition) -> str | None:
 
 def check_drivable(store: Store, flow: FlowDefinition, exec_id: str) -> None:
     """Fail before a lease is taken where driving would."""
-    data, spec = _recorded(store, flow, exec_id)
-    _arguments(flow, data)
-    _changed(spec, flow)  # reads the flow's source, once: not under the write lock
     with store.snapshot() as conn:
         row = executions.find(conn, exec_id)
+        data, spec = _recorded(conn, flow, row.id)
         journal.to_drive(conn, row.id, exec_id=row.exec_id)
+    _arguments(flow, data)
+    _changed(spec, flow)  # reads the flow's source, once: not under the write lock
 
 
 def _arguments(flow: FlowDefinition, data: bytes) -> inspect.BoundArguments:

@@ -21,7 +21,7 @@ R = TypeVar("R")
 def run(driver: Driver, flow: FlowDefinition, arguments: Mapping[str, Any]) -> ChildHandle[Any]:
     """Start a child of the execution whose flow's body this is, or find it on a later drive."""
     data = launch.encoded(flow, arguments)
-    types = codec.return_types(flow.fn)
+    types = flow.returns
     request = ChildRequest(
         name=flow.name,
         digest=serializers.inputs_digest(arguments, serializer=serializers.JSON, path=flow.name),

@@ -8,21 +8,24 @@ waits for its day. Nothing here opens the store: the caller asks it whether a st
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 
-from kitaru import config
+from kitaru import clock, config
 from kitaru.errors import KitaruUsageError
 from kitaru.models import Model
 
 T = TypeVar("T")
 
 PROJECT_FILE = "pyproject.toml"
+#: A file that was changed so long ago, in nanoseconds, looks another one when it changes again.
+_SETTLED_NS = 1_000_000_000
 
 _CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "retries": (lambda value: type(value) is int and value >= 0, "a whole number >= 0"),
@@ -196,6 +199,18 @@ def _project() -> dict[str, Setting[Any]]:
     path = _nearest_project_file()
     if path is None:
         return {}
+    try:
+        found = path.stat()
+    except OSError as exc:
+        _refuse_file(path, exc.strerror)
+    settled = clock.now_us() * 1000 - found.st_mtime_ns > _SETTLED_NS
+    read = _read_project if settled else _read_project.__wrapped__
+    return read(path, (found.st_ino, found.st_mtime_ns, found.st_size))
+
+
+@functools.lru_cache(maxsize=8)
+def _read_project(path: Path, mark: tuple[int, int, int]) -> dict[str, Setting[Any]]:
+    """The settings in a project's file, which is another one where its mark is."""
     owner = f"{path} [tool.kitaru]"
     table: Any = _read_toml(path)
     for key in ("tool", "kitaru"):
@@ -221,8 +236,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_bytes().decode())
     except (OSError, ValueError, RecursionError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else exc
-        raise KitaruUsageError(
-            f"{path} cannot be read as TOML: {reason}. Kitaru looks there for [tool.kitaru]; "
-            "correct the file."
-        ) from None
+        _refuse_file(path, exc.strerror if isinstance(exc, OSError) else exc)
+
+
+def _refuse_file(path: Path, reason: object) -> NoReturn:
+    raise KitaruUsageError(
+        f"{path} cannot be read as TOML: {reason}. Kitaru looks there for [tool.kitaru]; "
+        "correct the file."
+    ) from None

@@ -104,7 +104,7 @@ STORE = (
     ),
     Mutant(
         "opened-once",
-        _CONNECTION,
+        _CORE + "store/opening.py",
         "os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600",
         "os.O_RDWR | os.O_CREAT, 0o600",
         (_SHARING + "test_a_process_that_opens_the_file_twice_still_has_it_open",),
@@ -118,7 +118,7 @@ STORE = (
     ),
     Mutant(
         "private-file",
-        _CONNECTION,
+        _CORE + "store/opening.py",
         "os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600",
         "os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644",
         (_SHARING + "test_everything_in_a_home_is_for_its_owner_only",),

@@ -241,7 +241,7 @@ def test_a_store_that_cannot_be_written_is_found_and_read(
     forget(home)
     query(home, "INSERT INTO chunks VALUES ('inputs:99', 0, x'00')")
     query(home, "PRAGMA wal_checkpoint(TRUNCATE)")
-    monkeypatch.setattr("kitaru.store.connection._is_writable", lambda home: False)
+    monkeypatch.setattr("kitaru.store.opening.is_writable", lambda home: False)
     assert codes(repair=True) == ["read_only", "orphaned_chunk"]
     assert not any(each.repaired for each in examine(repair=True))
 

@@ -11,6 +11,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Collection
+from pathlib import Path
 
 from kitaru import config, masks
 from kitaru.store import (
@@ -27,8 +28,9 @@ from kitaru.store import (
     stacks,
     waits,
 )
-from kitaru.store.connection import Database, is_current
+from kitaru.store.connection import Database
 from kitaru.store.leases import Lease
+from kitaru.store.opening import is_current
 
 __all__ = [
     "Lease",
@@ -70,12 +72,17 @@ class Store(Database):
 
 
 _stores: dict[str, Store] = {}
+#: The same by the paths they were asked for, which may be several for one file.
+_asked: dict[Path, Store] = {}
 _opening = threading.Lock()
 
 
 def open_store(home: config.Home) -> Store:
     """The process's one open store of a home."""
     masks.watch(home)  # what is read from the store may be shown
+    found = _asked.get(home.path)
+    if found is not None and not found.is_stale():
+        return found
     key = str(home.database.resolve())
     with _opening:
         store = _stores.get(key)
@@ -83,6 +90,7 @@ def open_store(home: config.Home) -> Store:
             if store is not None:
                 store.discard()
             store = _stores[key] = Store(home, durability=config.durability())
+        _asked[home.path] = store
         return store
 
 
@@ -93,6 +101,7 @@ def close_all() -> None:
             if not store.is_stale():
                 store.close()
         _stores.clear()
+        _asked.clear()
 
 
 def _after_fork_in_child() -> None:

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kitaru import clock, config, private
+from kitaru import clock, config
 from kitaru.errors import KitaruBackendError
-from kitaru.store import forks, schema
+from kitaru.store import forks, opening, schema
 from kitaru.store.locking import WriteLock
 from kitaru.store.refusals import NO_ROOM, READ_ONLY, Hindrance, translated
 
@@ -76,13 +76,13 @@ class Database:
         #: How many transactions this process has committed through this handle.
         self.commits = 0
         #: Why it cannot be written, if so.
-        self.hindrance = None if _prepare(home) else READ_ONLY
+        self.hindrance = None if opening.prepare(home) else READ_ONLY
         self._translated = translated(self.path)
         with self._translated:
             if self.hindrance is None:
                 self.hindrance = self._open()
             if self.hindrance is not None:
-                self._writer = self._reader = connect_read_only(self.path)
+                self._writer = self._reader = opening.connect_read_only(self.path)
                 schema.check_current(self._reader, self.path)
         self._inode = self.path.stat().st_ino
         forks.open_databases.append(self)
@@ -98,7 +98,9 @@ class Database:
                     schema.ensure(self._writer, self.path)
         except sqlite3.OperationalError as exc:
             # Even who only reads makes an index beside the file; without others it needs none.
-            if exc.sqlite_errorcode != sqlite3.SQLITE_IOERR_SHMSIZE or not is_current(self.path):
+            if exc.sqlite_errorcode != sqlite3.SQLITE_IOERR_SHMSIZE or not opening.is_current(
+                self.path
+            ):
                 raise
             self._lock.close()
             return NO_ROOM
@@ -175,20 +177,9 @@ class Database:
             for each in group:
                 each.is_done = True
 
-    @contextlib.contextmanager
-    def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """Several reads that see one state; keep it short."""
-        self._check_process()
-        with self._reading, self._translated:
-            self._refuse_closed()
-            outermost = not self._reader.in_transaction
-            try:
-                if outermost:
-                    self._reader.execute("BEGIN")  # in here: Ctrl-C may come as it returns
-                yield self._reader
-            finally:
-                if outermost and self._reader.in_transaction:
-                    self._reader.execute("COMMIT")
+    def snapshot(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        """Several reads that see one state, which reads inside of it share; keep it short."""
+        return _Snapshot(self)
 
     @contextlib.contextmanager
     def apart(self, *, seconds: float = math.inf) -> Iterator[sqlite3.Connection]:
@@ -198,7 +189,7 @@ class Database:
         """
         self._check_process()
         with translated(self.path):
-            conn = connect_read_only(self.path) if self.read_only else self._connect()
+            conn = opening.connect_read_only(self.path) if self.read_only else self._connect()
             with contextlib.closing(conn):
                 conn.execute("PRAGMA query_only=1")
                 conn.execute("BEGIN")
@@ -227,7 +218,7 @@ class Database:
                 self._closed
                 or os.getpid() != self._pid
                 or self._inode != self.path.stat().st_ino
-                or (self.read_only and _is_writable(self.home))
+                or (self.read_only and opening.is_writable(self.home))
             )
         except OSError:
             return True
@@ -300,6 +291,44 @@ class Database:
         return held
 
 
+class _Snapshot:
+    """The reader while it is somebody's, in a transaction that the outermost begins and ends."""
+
+    __slots__ = ("_database", "_is_outermost")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._is_outermost = False
+
+    def __enter__(self) -> sqlite3.Connection:
+        database = self._database
+        database._check_process()
+        database._reading.acquire()
+        try:
+            database._refuse_closed()
+            reader = database._reader
+            if not reader.in_transaction:
+                self._is_outermost = True
+                with database._translated:
+                    reader.execute("BEGIN")  # in here: Ctrl-C may come as it returns
+        except BaseException:
+            self._leave()
+            raise
+        return reader
+
+    def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
+        with self._database._translated:
+            self._leave()
+        self._database._translated.__exit__(kind, exc, trace)
+
+    def _leave(self) -> None:
+        try:
+            if self._is_outermost and self._database._reader.in_transaction:
+                self._database._reader.execute("COMMIT")
+        finally:
+            self._database._reading.release()
+
+
 class _Turn:
     """The write path while it is somebody's, in a transaction or without one."""
 
@@ -344,51 +373,3 @@ class _Turn:
                 conn.execute("ROLLBACK")
         finally:
             self._database._lock.release()
-
-
-def _prepare(home: config.Home) -> bool:
-    """Make the folder and the file with tight permissions; return whether they can be written."""
-    try:
-        private.make(home.path)
-    except OSError as exc:
-        raise KitaruBackendError(
-            f"The store's folder {home.path} (from {home.source}) cannot be made: "
-            f"{exc.strerror}. Set KITARU_HOME to a folder you can write."
-        ) from exc
-    private.refuse_network(home.path)
-    try:
-        # Made before SQLite sees it, so that -wal and -shm inherit the permissions. Never opened
-        # where it is: closing it would drop the locks by which this process has it open already.
-        os.close(os.open(home.database, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    except OSError as exc:
-        if not os.access(home.database, os.R_OK):
-            is_there = isinstance(exc, FileExistsError)
-            reason = "you may not read it" if is_there else exc.strerror
-            raise KitaruBackendError(
-                f"The store {home.database} (from {home.source}) cannot be opened: {reason}. "
-                "Set KITARU_HOME to a folder you can write."
-            ) from exc
-    return _is_writable(home)
-
-
-def _is_writable(home: config.Home) -> bool:
-    return os.access(home.path, os.W_OK) and os.access(home.database, os.W_OK)
-
-
-def connect_read_only(path: Path) -> sqlite3.Connection:
-    wal = Path(f"{path}-wal")
-    # `immutable` would silently ignore a live WAL, so it is only for a file without one.
-    mode = "mode=ro" if wal.exists() and wal.stat().st_size else "mode=ro&immutable=1"
-    conn = sqlite3.connect(
-        f"{path.as_uri()}?{mode}", uri=True, isolation_level=None, check_same_thread=False
-    )
-    conn.row_factory = sqlite3.Row
-    return conn
-
-
-def is_current(path: Path) -> bool:
-    """Whether there is a store that opening leaves as it is: an older one would be upgraded."""
-    if not path.exists():
-        return False
-    with translated(path), contextlib.closing(connect_read_only(path)) as conn:
-        return schema.check(conn, path) == schema.SCHEMA_VERSION

@@ -17,7 +17,8 @@ from kitaru import clock
 from kitaru.errors import KitaruCorruptionError
 from kitaru.models import ExecutionStatus
 from kitaru.store import leases, rollup, schema, values
-from kitaru.store.connection import Database, connect_read_only
+from kitaru.store.connection import Database
+from kitaru.store.opening import connect_read_only
 from kitaru.store.refusals import translated
 from kitaru.store.values import StoredValue
 from kitaru.upkeep import Finding

@@ -88,7 +88,7 @@ def take(conn: sqlite3.Connection, *, execution: int, exec_id: str, runner: str)
         "VALUES (?, 1, ?, ?, ?, ?, ?) ON CONFLICT (execution) DO UPDATE SET "
         "epoch = epoch + 1, runner = excluded.runner, host = excluded.host, pid = excluded.pid, "
         "mark = excluded.mark, expires_at = excluded.expires_at",
-        (execution, runner, host.host_id(), pid, host.start_mark(pid), _expiry()),
+        (execution, runner, host.host_id(), pid, host.own_mark(), _expiry()),
     )
     taken = row(conn, execution)
     assert taken is not None
