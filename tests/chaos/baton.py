@@ -16,13 +16,14 @@ from typing import Any, Protocol
 from unittest import mock
 
 from kitaru import clock, futures, heart, pool, runtime
+from kitaru.store import groups
 
 _FIRST_US = 1_700_000_000_000_000
 _TURN_US = 1500
 #: How often the thread that could go on does: handing over takes time.
 _GOES_ON = 0.6
 #: Modules whose threads and waits are the baton's.
-_MODULES = (futures, heart, pool, runtime)
+_MODULES = (futures, groups, heart, pool, runtime)
 
 
 class Died(BaseException):
@@ -161,10 +162,6 @@ class Baton(clock.Clock):
         threading.Thread(target=run, daemon=True).start()
         return runner
 
-    def lock(self) -> Any:
-        """A lock that is handed over with the baton."""
-        return _Lock(self)
-
     def has_ended(self, runner: _Runner) -> bool:
         """Whether a thread has ended."""
         return runner not in self._runners
@@ -176,6 +173,7 @@ class Baton(clock.Clock):
         names.Thread = lambda **given: _Thread(self, given["target"])
         names.Event = lambda: _Event(self)
         names.Condition = lambda: _Condition(self)
+        names.Lock = lambda: _Lock(self)
         with contextlib.ExitStack() as stack:
             stack.enter_context(clock.use(self))
             for module in _MODULES:
@@ -188,13 +186,19 @@ class _Lock:
         self._baton = baton
         self._is_free = True
 
-    def __enter__(self) -> None:
+    def acquire(self) -> None:
         if not self._is_free:
             self._baton.rest(lambda: self._is_free)
         self._is_free = False
 
-    def __exit__(self, *exc_info: object) -> None:
+    def release(self) -> None:
         self._is_free = True
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
 
 
 class _Thread:

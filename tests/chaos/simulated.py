@@ -52,7 +52,6 @@ class Process:
     def __init__(self, run: Run) -> None:
         self.back_us: int | None = 0
         self.store = Store(config.find_home(run.home), durability="normal")
-        self.store._group = run.baton.lock()
         self.heart = Heart()
         self.drivers: list[Driver] = []
         self.epochs: dict[int, int] = {}

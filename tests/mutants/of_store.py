@@ -40,7 +40,7 @@ STORE = (
     ),
     Mutant(
         "part-undone",
-        _CONNECTION,
+        _CORE + "store/groups.py",
         'conn.execute("ROLLBACK TO part")',
         "pass",
         ("tests/store/test_together.py::test_a_part_that_raises_is_undone_and_no_other",),

@@ -122,7 +122,7 @@ def test_calls_that_end_together_share_commits():
     with store.write() as conn:
         conn.set_trace_callback(commits.append)
         waiting.wait()
-        until(lambda: len(store._ready) >= size - 1, "all but the first stand in line")
+        until(lambda: len(store.line) >= size - 1, "all but the first stand in line")
     assert handle.wait(20) == [*range(size)]
     with store.write() as conn:
         conn.set_trace_callback(None)

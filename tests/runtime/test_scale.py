@@ -40,7 +40,7 @@ def test_many_calls_on_threads_run_at_once_and_share_commits(home: Path) -> None
     until(lambda: all_run.n_waiting == MANY, "all run")
     with store._lock:  # who comes first waits here, and the others gather behind it
         all_run.wait(60)
-        until(lambda: len(store._ready) >= MANY - 1, "all are ready together")
+        until(lambda: len(store.line) >= MANY - 1, "all are ready together")
     assert handle.wait(60) == list(range(MANY))
     assert len(seen) < MANY / 2
 

@@ -13,6 +13,7 @@ import pytest
 from kitaru import config
 from kitaru.errors import KitaruBackendError
 from kitaru.store import Store, Transaction, open_store
+from kitaru.store.groups import Follower
 from tests.support import query, until
 
 Work = Callable[[Transaction], Any]
@@ -41,8 +42,10 @@ def commits(store: Store) -> list[str]:
     return seen
 
 
-def share(store: Store, works: list[Work]) -> list[BaseException | None]:
-    """What each work raised, done by as many threads in one shared transaction."""
+def share(
+    store: Store, works: list[Work], *, meanwhile: Callable[[], object] = lambda: None
+) -> list[BaseException | None]:
+    """What each work raised, done by as many threads in one transaction, the second from now."""
     errors: list[BaseException | None] = [None] * len(works)
 
     def run(place: int) -> None:
@@ -52,11 +55,21 @@ def share(store: Store, works: list[Work]) -> list[BaseException | None]:
             errors[place] = exc
 
     threads = [threading.Thread(target=run, args=(place,)) for place in range(len(works))]
-    with store._group:  # nobody leads before all are ready
-        for thread in threads:
-            thread.start()
-        until(lambda: len(store._ready) == len(works), "all are ready")
+    leads, all_ready = threading.Event(), threading.Event()
+
+    def lead(conn: Transaction) -> None:
+        leads.set()
+        all_ready.wait()
+
+    first = threading.Thread(target=store.together, args=(lead,))
+    first.start()
+    leads.wait()
     for thread in threads:
+        thread.start()
+    until(lambda: len(store.line) == len(works), "all are ready")
+    meanwhile()
+    all_ready.set()
+    for thread in [first, *threads]:
         thread.join()
     return errors
 
@@ -64,7 +77,7 @@ def share(store: Store, works: list[Work]) -> list[BaseException | None]:
 def test_what_is_ready_together_is_committed_once(home: Path, store: Store) -> None:
     seen = commits(store)
     assert share(store, [put(f"{number:03}") for number in range(100)]) == [None] * 100
-    assert len(seen) == 1
+    assert len(seen) == 2  # with the one that held them up
     assert names(home) == [f"{number:03}" for number in range(100)]
 
 
@@ -118,8 +131,7 @@ def test_without_their_transaction_all_parts_fail(home: Path, store: Store) -> N
 
 
 def test_in_a_removed_store_every_part_fails(home: Path, store: Store) -> None:
-    (home / "kitaru.db.lock").unlink()
-    errors = share(store, [put("a"), put("b")])
+    errors = share(store, [put("a"), put("b")], meanwhile=(home / "kitaru.db.lock").unlink)
     assert all(isinstance(each, KitaruBackendError) for each in errors)
     assert "was removed" in str(errors[0])
 
@@ -131,3 +143,23 @@ def test_several_works_of_one_thread_share_a_transaction(home: Path, store: Stor
     assert isinstance(second, KitaruBackendError)
     assert isinstance(second.__cause__, sqlite3.IntegrityError)
     assert (len(seen), names(home)) == (1, ["a", "b"])
+
+
+def test_a_thread_that_is_interrupted_while_it_waits_holds_nobody_up(
+    home: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = Follower.wait
+    interrupted: list[Follower] = []
+
+    def interrupt(follower: Follower) -> None:
+        waits(follower)
+        if not interrupted:
+            interrupted.append(follower)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Follower, "wait", interrupt)
+    errors = share(store, [put("a"), put("b"), put("c")])
+    assert sorted(map(type, errors), key=str) == [KeyboardInterrupt, type(None), type(None)]
+    assert names(home) == ["a", "b", "c"]  # what is in the line is done
+    store.together(put("later"))
+    assert "later" in names(home)

@@ -13,14 +13,13 @@ import math
 import os
 import sqlite3
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from kitaru import clock, config
 from kitaru.errors import KitaruBackendError
 from kitaru.store import forks, opening, schema
+from kitaru.store.groups import Line, Work
 from kitaru.store.locking import WriteLock
 from kitaru.store.refusals import NO_ROOM, READ_ONLY, Hindrance, translated
 
@@ -28,32 +27,6 @@ _BUSY_SECONDS = 30.0
 #: Steps of SQLite's machine between two looks at the clock, well below a millisecond.
 _STEPS = 10_000
 _WAL_LIMIT_BYTES = 64 * 1024 * 1024
-
-
-class _Work:
-    """Somebody's part of a shared transaction."""
-
-    def __init__(self, work: Callable[[sqlite3.Connection], None]) -> None:
-        self._work = work
-        self.is_done = False
-        self.error: BaseException | None = None
-
-    def run(self, conn: sqlite3.Connection, *, path: Path, alone: bool) -> None:
-        """Do it; beside others a failure takes back this part only."""
-        if alone:
-            self._work(conn)
-            return
-        conn.execute("SAVEPOINT part")
-        try:
-            with translated(path):
-                self._work(conn)
-        except BaseException as exc:
-            # A full disk has rolled back everything, and every part fails with it.
-            if not conn.in_transaction:
-                raise
-            conn.execute("ROLLBACK TO part")
-            self.error = exc
-        conn.execute("RELEASE part")
 
 
 class Database:
@@ -70,8 +43,8 @@ class Database:
         self._pid = os.getpid()
         self._closed = False
         self._reading = threading.RLock()  # re-entrant: a signal's handler may read anywhere
-        self._group = threading.Lock()
-        self._ready: deque[_Work] = deque()
+        #: Those who commit together.
+        self.line = Line(self._commit)
         self._durability = durability
         #: How many transactions this process has committed through this handle.
         self.commits = 0
@@ -142,12 +115,9 @@ class Database:
         It returns when the transaction is committed. Work that fails is undone by itself and
         raises here; what it shared the transaction with is committed all the same.
         """
-        self._check_process()  # first: who had the lock of a group is not in a fork
-        mine = _Work(work)
-        self._ready.append(mine)
-        with self._group:
-            if not mine.is_done:
-                self._commit_ready()
+        self._check_process()  # first: who leads is not in a fork
+        mine = Work(work)
+        self.line.do([mine])
         if mine.error is not None:
             raise mine.error
 
@@ -156,26 +126,14 @@ class Database:
     ) -> list[BaseException | None]:
         """The same for several works; returns what each has raised."""
         self._check_process()
-        mine = [_Work(work) for work in works]
-        self._ready.extend(mine)
-        with self._group:
-            if not all(each.is_done for each in mine):
-                self._commit_ready()
+        mine = [Work(work) for work in works]
+        self.line.do(mine)
         return [each.error for each in mine]
 
-    def _commit_ready(self) -> None:
-        # Taken one by one: others append meanwhile.
-        group = [self._ready.popleft() for _ in range(len(self._ready))]
-        try:
-            with self.write() as conn:
-                for each in group:
-                    each.run(conn, path=self.path, alone=len(group) == 1)
-        except BaseException as exc:  # the commit itself failed, and with it everybody's work
+    def _commit(self, group: Sequence[Work]) -> None:
+        with self.write() as conn:
             for each in group:
-                each.error = each.error or exc
-        finally:
-            for each in group:
-                each.is_done = True
+                each.run(conn, translated=self._translated, alone=len(group) == 1)
 
     def snapshot(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
         """Several reads that see one state, which reads inside of it share; keep it short."""
