@@ -346,7 +346,7 @@ class Calls:
         """Carry out one effect on this thread."""
         match effect:
             case Commit():
-                return self.ledger.together(effect.work, effect.call_id)
+                return self.ledger.together(effect.work, (None, effect.call_id))
             case Try():
                 request, scope, home = effect.request, effect.scope, self.store.home
                 stops = functools.partial(self.course.ends, stop)

@@ -97,13 +97,15 @@ class Ledger:
             begin(conn)
             yield conn
 
-    def together(self, work: Callable[[Transaction], None], call_id: str | None = None) -> None:
-        """The same for one call's work, which may share its transaction with other calls'.
+    def together(
+        self, work: Callable[[Transaction], None], calls: Collection[str | None] | None = None
+    ) -> None:
+        """The same for work that may share its transaction with others'.
 
-        It takes along lines of this call and of the flow's body only: another call's belong to
-        that call's own commit.
+        What it takes along is as in `gathered`: lines of another call belong to that call's own
+        commit.
         """
-        with self.gathered((None, call_id)) as begin:
+        with self.gathered(calls) as begin:
 
             def part(conn: Transaction) -> None:
                 begin(conn)
@@ -199,7 +201,9 @@ class Ledger:
         """
         if result is not None:
             self.look_for_secrets("The flow's result", result)
-        with self.commit() as conn:
+
+        def work(conn: Transaction) -> None:
+            nonlocal action, reason, result, failure
             execution = self.lease.execution
             if self.cancelled and action != "cancel":
                 action, reason, result, failure = "cancel", "Cancelled.", None, None
@@ -213,6 +217,8 @@ class Ledger:
             leases.release(conn, execution)
             if stops_children:
                 executions.stop_children(conn, self.exec_id)
+
+        self.together(work)
         return action
 
     def release(self) -> None:
