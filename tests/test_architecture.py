@@ -54,6 +54,7 @@ LAYERS: dict[str, int] = {
     "inputs": 3,
     "prompts": 3,
     "asking": 3,
+    "busy": 3,
     "effects": 3,
     "settings": 3,
     "secrets": 3,

@@ -81,6 +81,8 @@ class RunningCalls:
 
     def overdue(self, now: float) -> list[RunningCall]:
         """Those that have run for long and are not shown yet."""
+        if not self._calls:  # most often, and asked many times a second
+            return []
         with self._lock:
             return [call for call in self._calls.values() if call.is_overdue(now)]
 
@@ -101,7 +103,9 @@ class Attempts:
         self._step = step
         self._request = request
         earlier = step.earlier
-        self._past = tuple(map(_interrupted, earlier.attempts)) if earlier is not None else ()
+        self._past: tuple[AttemptRecord, ...] = (
+            tuple(map(_interrupted, earlier.attempts)) if earlier is not None else ()
+        )
         self._order: int | None = None
 
     def steps(self) -> Steps:

@@ -50,7 +50,7 @@ class AwaitedCall:
     `stop` ends its attempt on a thread, where that can be ended.
     """
 
-    def __init__(self, step: Step, stop: threading.Event) -> None:
+    def __init__(self, step: Step, stop: threading.Event | None) -> None:
         self.step = step
         self.stop = stop
         self.cancelled: asyncio.CancelledError | None = None

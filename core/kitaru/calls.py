@@ -7,13 +7,13 @@ thread; what an async flow's does otherwise is in `tasks`.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kitaru import attempts, children, clock, config, failures, ids, pending, tries
+from kitaru.busy import Busy
 from kitaru.children import Child, Offspring
 from kitaru.context import CallRequest, ChildRequest, Request, SleepRequest, WaitRequest
 from kitaru.course import Course
@@ -56,8 +56,7 @@ class Calls:
         self._caches: bool = data["spec"].get("cache", False)
         self._execution = lease.execution
         self._bell = threading.Event()
-        self._busy = 0
-        self._busy_lock = threading.Lock()
+        self.busy = Busy(self._rested)
         self._pool = Pool(config.MAX_WORKERS)
         self._pools = [self._pool]
         self._futures: list[CheckpointFuture[Any]] = []
@@ -78,22 +77,7 @@ class Calls:
     @property
     def is_busy(self) -> bool:
         """Whether a checkpoint runs, stands in a queue or pauses."""
-        return self._busy > 0
-
-    @contextlib.contextmanager
-    def busy(self, counts: bool = True) -> Iterator[None]:
-        """While a checkpoint is under way."""
-        self._count_busy(counts)
-        try:
-            yield
-        finally:
-            self._count_busy(-counts)
-
-    def _count_busy(self, change: int) -> None:
-        with self._busy_lock:
-            self._busy += change
-        if change < 0:
-            self.wake()
+        return bool(self.busy)
 
     def start(self) -> None:
         """This thread runs the flow's body from now on."""
@@ -237,9 +221,9 @@ class Calls:
             except BaseException as unwind:  # whatever ended the drive ends the future too
                 future.abandon(unwind)
             finally:
-                self._count_busy(-1)
+                self.busy.end()
 
-        self._count_busy(1)  # from now on, though it may stand in the queue for long
+        self.busy.begin()  # from now on, though it may stand in the queue for long
         if step.record is not None:
             work()
         else:
@@ -390,6 +374,10 @@ class Calls:
         """Something has changed in the store: the lease, or an answer has come."""
         self.ledger.notice(lease)
         if answered:
+            self.wake()
+
+    def _rested(self) -> None:
+        if self.pending:
             self.wake()
 
     def wake(self) -> None:

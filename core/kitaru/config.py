@@ -29,8 +29,10 @@ LATE_SECONDS = 0.2
 STARTED_AFTER_SECONDS = 0.02
 #: How often a driver looks after its running calls, and for a cancellation.
 TICK_SECONDS = 0.05
-#: How often a process looks for changes in the store while some flow of it waits for one.
+#: How often a process looks for changes in the store while some flow of it waits for one; at
+#: first so often, as what was asked by one program may be answered by another at once.
 POLL_SECONDS = 0.02
+FIRST_POLL_SECONDS = 0.005
 #: The longest that a waiting call rests between two looks of its own.
 REST_SECONDS = 0.5
 #: How long a wait polls before it lets go, unless it says otherwise.

@@ -33,6 +33,7 @@ class Beating(Protocol):
     def rests(self) -> bool: ...
     @property
     def is_stopped(self) -> bool: ...
+    def is_due(self, now: float, *, has_jumped: bool) -> bool: ...
     def tick(self) -> Tick: ...
     def notice(self, lease: LeaseRow | None, *, answered: bool) -> None: ...
     def fault(self, exc: Exception) -> None: ...
@@ -47,8 +48,10 @@ class Heart:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._drives: set[Beating] = set()
+        self._by_store: dict[Store, list[Beating]] | None = {}
         self._seen: dict[Store, int] = {}
         self._changed = threading.Event()
+        self._hurried = 0.0
         self._thread: threading.Thread | None = None
 
     def add(self, drive: Beating) -> None:
@@ -62,15 +65,18 @@ class Heart:
                 self._thread = threading.Thread(target=self._beat, name="kitaru-heart", daemon=True)
                 self._thread.start()
             self._drives.add(drive)
+            self._by_store = None
             self._seen.pop(drive.store, None)  # what it has missed so far is news to it
 
     def remove(self, drive: Beating) -> None:
         """Stop ticking a drive."""
         with self._lock:
             self._drives.discard(drive)
+            self._by_store = None
 
     def hurry(self) -> None:
-        """A drive rests from now on, and wants to hear of changes soon."""
+        """Look for changes now: a drive rests from now on, or this process has made one."""
+        self._hurried = clock.monotonic()
         self._changed.set()
 
     def drives(self) -> list[Beating]:
@@ -83,24 +89,40 @@ class Heart:
         Heart.__init__(self)
 
     def _beat(self) -> None:
-        ticked = clock.monotonic()
+        ticked, jumps = clock.monotonic(), clock.Jumps()
         while True:
-            rests = any(drive.rests for drive in self.drives())
-            clock.wait(self._changed, config.POLL_SECONDS if rests else config.TICK_SECONDS)
+            drives = self._grouped().values()
+            rests = any(drive.rests for here in drives for drive in here)
+            clock.wait(self._changed, self._pause() if rests else config.TICK_SECONDS)
             self._changed.clear()
             with self._lock:
-                drives = list(self._drives)
-                if not drives:
+                if not self._drives:
                     self._thread = None
                     self._seen.clear()
                     return
-            due = clock.monotonic() - ticked >= config.TICK_SECONDS
-            ticked = clock.monotonic() if due else ticked
-            for store in {drive.store for drive in drives}:
-                here = [drive for drive in drives if drive.store is store]
+            now = clock.monotonic()
+            due = now - ticked >= config.TICK_SECONDS
+            ticked = now if due else ticked
+            # After a jump of the clock leases look as if they had run out, or held for days.
+            has_jumped = due and jumps.has_jumped()
+            for store, here in self._grouped().items():
                 self._tell(store, here)
                 if due:
-                    self._tick(store, here)
+                    self._tick(store, here, has_jumped=has_jumped)
+
+    def _pause(self) -> float:
+        """How long to rest between two looks: a hundredth of the time since somebody hurried."""
+        since = (clock.monotonic() - self._hurried) / 100
+        return min(max(since, config.FIRST_POLL_SECONDS), config.POLL_SECONDS)
+
+    def _grouped(self) -> dict[Store, list[Beating]]:
+        """All drives by store; made anew only when they are others than at the last beat."""
+        with self._lock:
+            if self._by_store is None:
+                self._by_store = {}
+                for drive in self._drives:
+                    self._by_store.setdefault(drive.store, []).append(drive)
+            return self._by_store
 
     def _tell(self, store: Store, drives: list[Beating]) -> None:
         """Tell drives what has changed, if anything has."""
@@ -116,9 +138,11 @@ class Heart:
         for drive in drives:
             drive.notice(held.get(drive.execution), answered=drive.execution in answered)
 
-    def _tick(self, store: Store, drives: list[Beating]) -> None:
+    def _tick(self, store: Store, drives: list[Beating], *, has_jumped: bool) -> None:
         """Write what drives have to write, in one transaction."""
-        begun = [(drive, drive.tick()) for drive in drives]
+        now = clock.monotonic()
+        due = [drive for drive in drives if self._is_due(drive, now, has_jumped=has_jumped)]
+        begun = [(drive, drive.tick()) for drive in due]
         writing = [
             (drive, tick, work) for drive, tick in begun if (work := self._go_on(drive, tick))
         ]
@@ -126,6 +150,14 @@ class Heart:
             errors = store.all_together([work for _, _, work in writing])
             for (drive, tick, _), error in zip(writing, errors, strict=True):
                 self._go_on(drive, tick, error)
+
+    def _is_due(self, drive: Beating, now: float, *, has_jumped: bool) -> bool:
+        try:
+            return drive.is_due(now, has_jumped=has_jumped)
+        except Exception as exc:  # a fault in one drive must not stop the others' beat
+            self.remove(drive)
+            drive.fault(exc)
+            return False
 
     def _go_on(
         self, drive: Beating, tick: Tick, error: BaseException | None = None

@@ -76,6 +76,8 @@ class Ledger:
 
     def oldest_line(self) -> int | None:
         """When the oldest line to be written was made, in microseconds."""
+        if not self._lines:  # most often, and asked many times a second
+            return None
         with self._lock:
             return self._lines[0].at if self._lines else None
 
@@ -251,7 +253,8 @@ class _Gathered:
             self._ledger.keep(self._lines, changed=self._changed, exc=exc)
 
 
-def flush_due(ledger: Ledger, now: int) -> bool:
+def flush_due(ledger: Ledger) -> bool:
     """Whether kept lines are old enough to be written by themselves."""
     oldest = ledger.oldest_line()
-    return oldest is not None and now - oldest >= config.LOG_FLUSH_SECONDS * 1_000_000
+    limit = config.LOG_FLUSH_SECONDS * 1_000_000
+    return oldest is not None and clock.now_us() - oldest >= limit

@@ -90,7 +90,6 @@ class Driver:
         self.ledger = self._calls.ledger
         self._course = self._calls.course
         self._renewed = clock.monotonic()
-        self._jumps = clock.Jumps()
         self._was_let_go = False
         self._owes_lease = False
 
@@ -265,8 +264,20 @@ class Driver:
         """Something has changed in the store."""
         self._calls.notice(lease, answered=answered)
 
+    def is_due(self, now: float, *, has_jumped: bool) -> bool:
+        """Whether there is anything to write: a lease, calls that last, old lines."""
+        if self.ended.is_set():
+            return self._owes_lease
+        self._course.expire()
+        return (
+            has_jumped
+            or now - self._renewed >= config.LEASE_RENEW_SECONDS
+            or bool(self._calls.running.overdue(now))
+            or flush_due(self.ledger)
+        )
+
     def tick(self) -> Tick:
-        """Look after the drive: its deadline, its lease, long calls, old lines."""
+        """Write that."""
         now = clock.monotonic()
         if self.ended.is_set():
             if self._owes_lease:
@@ -274,11 +285,6 @@ class Driver:
             return
         running = self._calls.running
         overdue = running.overdue(now)
-        # After a jump of the clock the lease looks as if it had run out, or held for days.
-        renew = self._jumps.has_jumped() or now - self._renewed >= config.LEASE_RENEW_SECONDS
-        self._course.expire()
-        if not (overdue or renew or flush_due(self.ledger, clock.now_us())):
-            return
         with self.ledger.gathered() as begin:
 
             def work(conn: Transaction) -> None:

@@ -130,7 +130,7 @@ class TaskCalls(Calls):
         step = self._begin(request)
         if request.is_async:
             return UnawaitedCall(self._value(step, request), step.call_id)
-        with self.busy():
+        with self.busy:
             recorded = self._settled(step, request)
         self._turns.skip(planned(step.original_order))
         self._turns.skip(recorded.order)
@@ -185,9 +185,9 @@ class TaskCalls(Calls):
             return task.cancel() if is_coroutine else request.isolated is not None
 
         future = self._future(step, request, interrupt=interrupt, awaits=self._await_future)
-        self._count_busy(1)  # from now on, though it may stand in the queue for long
+        self.busy.begin()  # from now on, though it may stand in the queue for long
         task = self._apart(work())
-        task.add_done_callback(lambda _: self._count_busy(-1))
+        task.add_done_callback(lambda _: self.busy.end())
         return future
 
     async def _await_future(self, future: CheckpointFuture[Any]) -> Any:
@@ -233,13 +233,14 @@ class TaskCalls(Calls):
         Where the task is cancelled before it has the outcome, the call is recorded as cancelled,
         whatever it still came to.
         """
-        call = AwaitedCall(step, stop or threading.Event())
-        with self.course.guard(), self.busy(isinstance(request, CallRequest)):
+        call = AwaitedCall(step, stop)
+        counts = self.busy if isinstance(request, CallRequest) else contextlib.nullcontext()
+        with self.course.guard(), counts:
             perform = functools.partial(self._perform_here, call=call)
-            await self._take_turn(call, self._turns.plan(step.original_order))
             if step.record is not None:
                 recorded = self._recorded(step, step.record)
             else:
+                await self._take_turn(call, self._turns.plan(step.original_order))
                 recorded = await effects.await_steps(self.steps(step, request), perform)
             await self._take_turn(call, recorded.order)
             if call.cancelled is not None:
@@ -253,9 +254,9 @@ class TaskCalls(Calls):
         return recorded
 
     async def _take_turn(self, call: AwaitedCall, order: int | None) -> None:
-        if call.cancelled is None:
+        if call.cancelled is None and order is not None:
             try:
-                with self.busy():
+                with self.busy:
                     await self._turns.turn(order)
             except asyncio.CancelledError as exc:
                 # What the flow got in time when it was recorded, it gets in time again.
@@ -266,7 +267,7 @@ class TaskCalls(Calls):
         """Wait for the flow to cancel what it has cancelled before."""
         assert self._loop is not None
         try:
-            with self.busy():
+            with self.busy:
                 await self._loop.create_future()
         except asyncio.CancelledError:
             self.course.check()
@@ -289,8 +290,9 @@ class TaskCalls(Calls):
                 ended = self._apart(tries.attempt_async(request, scope))
                 await call.see_out(ended, ended.cancel)
             case Try():
-                ended = on_thread(self._threads, lambda: self._perform(effect, call.stop))
-                await call.see_out(ended, call.stop.set)
+                stop = call.stop or threading.Event()
+                ended = on_thread(self._threads, lambda: self._perform(effect, stop))
+                await call.see_out(ended, stop.set)
             case Ask():
                 ended = on_thread(self._commits, lambda: self._perform(effect, None))
                 await call.see_out(ended)

@@ -37,8 +37,8 @@ DRIVING = (
     Mutant(
         "renewed-after-a-jump",
         _CORE + "runtime.py",
-        "renew = self._jumps.has_jumped() or now",
-        "renew = now",
+        "            has_jumped\n            or now",
+        "            now",
         (_JUMPS + "test_a_live_execution_is_not_taken_over_when_the_clock_was_set",),
     ),
     Mutant(

@@ -148,7 +148,8 @@ def test_an_answer_that_makes_a_validator_raise_anything_is_asked_for_again():
     assert handle.wait(20) == 1
 
 
-def test_one_drives_fault_does_not_stop_the_heart_of_the_others():
+@pytest.mark.parametrize("when", ["it is asked", "it writes"])
+def test_one_drives_fault_does_not_stop_the_heart_of_the_others(when: str):
     beats, faults = threading.Event(), []
 
     class Drive:
@@ -157,7 +158,15 @@ def test_one_drives_fault_does_not_stop_the_heart_of_the_others():
 
         def notice(self, lease: Any, *, answered: bool) -> None: ...
 
+        def is_due(self, now: float, *, has_jumped: bool) -> bool:
+            return True
+
     class Faulty(Drive):
+        def is_due(self, now: float, *, has_jumped: bool) -> bool:
+            if when == "it is asked":
+                raise ValueError("odd")
+            return True
+
         def tick(self) -> Tick:
             yield from ()
             raise ValueError("odd")

@@ -27,7 +27,7 @@ from kitaru.models import (
     ExecutionStatus,
     legal_actions,
 )
-from kitaru.store import executions
+from kitaru.store import executions, waits
 from tests import drives
 from tests.support import QuickClock, TurnedClock, dump, runner_pid, until
 
@@ -334,14 +334,16 @@ def test_resume_before_the_answer_is_refused_with_the_command_that_answers(home:
 def test_resume_while_a_driver_polls_is_refused(
     answered: bool, monkeypatch: pytest.MonkeyPatch, turned: TurnedClock
 ):
-    monkeypatch.setattr(config, "POLL_SECONDS", 20 if answered else 0.02)
+    for pause in ("FIRST_POLL_SECONDS", "POLL_SECONDS"):
+        monkeypatch.setattr(config, pause, 20 if answered else 0.02)
     agent = drives.load(WAITING.replace("TIMEOUT", "600"))
     handle = agent.run()
     pending = KitaruClient().executions.pending_waits
     until(lambda: pending(handle.exec_id), "it asks")
     if answered:
         until(lambda: 20 in turned.waits, "nobody looks for long")
-        KitaruClient().executions.input(handle.exec_id, wait="approve", value=3)
+        with drives.store().write() as conn:  # as another process does: this one would hear of it
+            waits.answer(conn, handle._execution, 1, value=b"3")
 
     with pytest.raises(KitaruStateError, match="alive" if answered else "no answer yet"):
         KitaruClient().executions.resume(handle.exec_id)

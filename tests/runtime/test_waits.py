@@ -15,7 +15,7 @@ from pydantic import BaseModel, field_validator
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 import kitaru
-from kitaru import KitaruClient, checkpoint, flow
+from kitaru import KitaruClient, checkpoint, config, flow
 from kitaru.errors import FailureOrigin
 from kitaru.models import ExecutionStatus
 from tests.drives import again, answer, error_of, left
@@ -367,3 +367,16 @@ def test_a_timeout_may_be_as_long_or_short_as_one_likes(timeout):
     KitaruClient().executions.abort_wait(handle.exec_id, wait="ask")
     with pytest.raises(kitaru.KitaruExecutionError, match="is cancelled"):
         handle.wait(20)
+
+
+def test_an_answer_of_the_same_process_is_heard_of_without_looking_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    for pause in ("FIRST_POLL_SECONDS", "POLL_SECONDS", "TICK_SECONDS", "REST_SECONDS"):
+        monkeypatch.setattr(config, pause, 60.0)
+    handle = asking(bool).run()
+
+    give(handle, True)
+
+    until(lambda: handle.status.is_finished, "it goes on at once", seconds=30)
+    assert handle.get() == ("bool", "True")

@@ -12,6 +12,7 @@ from kitaru import answers, codec, config, ids, launch, spawn
 from kitaru import replay as plans
 from kitaru.client.artifacts import Artifacts
 from kitaru.errors import KitaruNotFoundError, KitaruStateError, KitaruUsageError
+from kitaru.heart import heart
 from kitaru.models import (
     Execution,
     PendingWait,
@@ -61,6 +62,7 @@ class Steering(ABC):
                 raise KitaruStateError(f"{asked.wait_id} was just asked anew. Look, then answer.")
             waits.answer(conn, row.id, seq, value=data)
             executions.note(conn, row, f"Wait {asked.name} was answered.")
+        heart.hurry()  # its driver may be in this process
         return self.get(row.exec_id)
 
     def abort_wait(self, exec_id: str, *, wait: str) -> Execution:
@@ -75,6 +77,7 @@ class Steering(ABC):
             _, asked = _pending(conn, row, wait, action="abort")
             reason = f"Wait {asked.name} was aborted."
             executions.stop(conn, row, action="abort", reason=reason)
+        heart.hurry()
         return self.get(row.exec_id)
 
     def cancel(self, exec_id: str) -> Execution:
@@ -87,6 +90,7 @@ class Steering(ABC):
             row = executions.find(conn, exec_id)
             move("cancel", exec_id=row.exec_id, status=row.status)
             executions.stop(conn, row, reason="Cancelled.")
+        heart.hurry()
         return self.get(row.exec_id)
 
     def resume(self, exec_id: str) -> Execution:

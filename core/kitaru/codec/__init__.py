@@ -52,7 +52,7 @@ MAX_VALUE_BYTES = 512 * 1024 * 1024
 
 _DIGEST_BYTES = 16
 #: What a tag key looks like in the bytes, also when something else than `encode` wrote them.
-_TAG_SIGNS = (b'"$"', b"\\u0024")
+_TAG, _ESCAPED_TAG = b'"$"', b"\\u0024"
 
 
 def encode(value: object, *, types: DeclaredTypes = NOTHING_DECLARED, path: str = "value") -> bytes:
@@ -94,10 +94,10 @@ def decode(data: bytes, *, types: DeclaredTypes = NOTHING_DECLARED, path: str = 
     if len(data) > pieces.PIECE and (value := _large(data, path=path)) is not pieces.OTHER:
         return value
     tree = _parsed(data, path=path)
-    if any(sign in data for sign in _TAG_SIGNS):
+    if _TAG in data or _ESCAPED_TAG in data:
         return _guarded(Decoder(types).value, tree, path=path)
     # Fewer brackets than levels allowed: the usual record needs no look at its tree.
-    if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
+    if len(data) > MAX_DEPTH and data.count(b"[") + data.count(b"{") > MAX_DEPTH:
         _check_depth(tree, path=path)
     return tree
 
@@ -161,7 +161,15 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_read = json.JSONDecoder(parse_constant=_no_constant).decode
+_decoder = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def _read(text: str) -> Any:
+    try:
+        value, end = _decoder.raw_decode(text)
+    except ValueError:
+        return _decoder.decode(text)  # which takes white space, and says what is wrong
+    return value if end == len(text) else _decoder.decode(text)
 
 
 def _large(data: bytes, *, path: str) -> Any:
