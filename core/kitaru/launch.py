@@ -336,9 +336,7 @@ def create(conn: Transaction, prepared: Prepared, **linked: Any) -> Lease:
         spec=prepared.spec | _settled(options),
         **linked,
     )
-    execution = executions.create(conn, new)
-    row = executions.at(conn, execution)
-    executions.advance(conn, row, "start")
+    row = Row(executions.create(conn, new, starts=True), new.exec_id, ExecutionStatus.RUNNING)
     _set_deadline(conn, row, flow.timeout)
     return _lease(conn, row, verb="Started")
 

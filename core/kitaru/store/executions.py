@@ -54,33 +54,36 @@ _COUNTS = (
 )
 
 
-def create(conn: sqlite3.Connection, new: NewExecution) -> int:
-    """Add an execution as pending; return its row number."""
-    now = clock.now_us()
+def create(conn: sqlite3.Connection, new: NewExecution, *, starts: bool = False) -> int:
+    """Add an execution, pending or already started; return its row number."""
+    now, inputs = clock.now_us(), new.inputs
+    is_inline = len(inputs) <= config.INLINE_BYTES
     cursor = conn.execute(
-        "INSERT INTO executions (exec_id, flow_id, flow_name, status, created_at, stack_name, "
-        "original_exec_id, parent_exec_id, tags, metadata, spec, plan, inputs_size, "
-        "inputs_digest) VALUES (?, ?, ?, 'pending', ?, ?, ?, ?, ?, '{}', ?, ?, 0, x'')",
+        "INSERT INTO executions (exec_id, flow_id, flow_name, status, created_at, started_at, "
+        "stack_name, original_exec_id, parent_exec_id, tags, metadata, spec, plan, inputs, "
+        "inputs_size, inputs_digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '{}', ?, ?, ?, ?, ?)",
         (
             new.exec_id,
             new.flow_id,
             new.flow_name,
+            (ExecutionStatus.RUNNING if starts else ExecutionStatus.PENDING).value,
             now,
+            now if starts else None,
             new.stack_name,
             new.original_exec_id,
             new.parent_exec_id,
             values.dump(new.tags),
             values.dump(new.spec),
             values.dump(new.plan),
+            inputs if is_inline else None,
+            len(inputs),
+            codec.digest(inputs),
         ),
     )
     execution = cursor.lastrowid
     assert execution is not None
-    stored = values.put(conn, f"inputs:{execution}", new.inputs)
-    conn.execute(
-        "UPDATE executions SET inputs = ?, inputs_size = ?, inputs_digest = ? WHERE id = ?",
-        (*stored, execution),
-    )
+    if not is_inline:
+        values.put(conn, f"inputs:{execution}", inputs)
     conn.executemany(
         "INSERT INTO execution_tags (tag, created_at, execution) VALUES (?, ?, ?)",
         [(tag, now, execution) for tag in new.tags],
