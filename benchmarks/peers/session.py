@@ -92,7 +92,7 @@ class Session:
         """One round; its figures.
 
         Raises:
-            TooSlow: it would take longer than `LIMIT_SECONDS`. A large round is preceded, once, by
+            TooSlow: it would take longer than `LIMIT_SECONDS`. The first large round is preceded by
                 one of a hundredth and one of a tenth of the size; what each step more takes from
                 the smallest round so far to the largest one decides.
             PeerError: the worker failed.
@@ -146,17 +146,18 @@ class Session:
 
     def _refuse_what_is_slow(self, case: str, arguments: Mapping[str, float]) -> None:
         size, smaller = _size(arguments), _smaller(arguments)
-        for trial in (_smaller(smaller), smaller):
-            rounds = self._took.setdefault(case, {})
-            if max(rounds, default=0) * _TRIAL_PART < size:
-                self._timed(case, trial)
-            most, seconds = max(rounds), _estimate(rounds, size)
-            if seconds > LIMIT_SECONDS:
-                raise TooSlow(
-                    f"{self.name}: {case} of {size:,} steps would take about {seconds:.0f} s "
-                    f"({most:,} took {rounds[most]:.1f} s); the limit is {LIMIT_SECONDS:.0f} s.",
-                    seconds=seconds,
-                )
+        rounds = self._took.setdefault(case, {})
+        # Twice, for a busy machine can make one trial slow.
+        trials = [_smaller(smaller), smaller, smaller]
+        while trials and not (_knows(rounds, size) and _estimate(rounds, size) <= LIMIT_SECONDS):
+            self._timed(case, trials.pop(0))
+        most, seconds = max(rounds), _estimate(rounds, size)
+        if seconds > LIMIT_SECONDS:
+            raise TooSlow(
+                f"{self.name}: {case} of {size:,} steps would take about {seconds:.0f} s "
+                f"({most:,} took {rounds[most]:.1f} s); the limit is {LIMIT_SECONDS:.0f} s.",
+                seconds=seconds,
+            )
 
     def _said(self) -> str:
         lines = self._log.read_text(errors="replace").splitlines()[-_LAST_LINES:]
@@ -169,6 +170,11 @@ def _size(arguments: Mapping[str, float]) -> int:
     for name in _SIZES:
         size *= int(arguments.get(name, 1))
     return size
+
+
+def _knows(rounds: Mapping[int, float], size: int) -> bool:
+    """Whether a round large enough has been run to tell how long one of this size takes."""
+    return max(rounds, default=0) * _TRIAL_PART >= size
 
 
 def _estimate(rounds: Mapping[int, float], size: int) -> float:

@@ -2,8 +2,8 @@
 
 Flows and tasks are async: a sync flow ends by waiting up to a second for its heartbeat thread. A
 task's result is in its file before the task is done; its state goes to the server as an event,
-which writes it later and is waited for after each round. There is no resume to measure: to go on,
-a flow is run again, and each task finds its result.
+which writes it later and is waited for before the next round. There is no resume to measure: to
+go on, a flow is run again, and each task finds its result.
 """
 
 from __future__ import annotations
@@ -35,20 +35,24 @@ def start_server(folder: Path) -> None:
     serving.request(f"http://127.0.0.1:{port}/api/health")
 
 
+class Server:
+    """How many tasks the server will have recorded, once it has caught up with all rounds."""
+
+    expected = 0
+
+
 def settled(case: Callable[..., serving.Figures]) -> Callable[..., serving.Figures]:
-    """The case, after which the server is waited for, or the next round would pay for this one."""
+    """The case, before which the server is waited for, or it would pay for an earlier one."""
 
     def run(**arguments: Any) -> serving.Figures:
-        before = _recorded()
-        figures = case(**arguments)
-        tasks = int(arguments.get("count", arguments.get("steps", 1)))
-        tasks *= int(arguments.get("executions", 1))
         deadline = time.monotonic() + _SETTLING_SECONDS
-        while _recorded() < before + tasks:
+        while (recorded := _recorded()) < Server.expected:
             if time.monotonic() > deadline:
-                raise RuntimeError(f"the server has not recorded all {tasks} tasks")
+                raise RuntimeError(f"{recorded} tasks are recorded, not {Server.expected}")
             time.sleep(0.2)
-        return figures
+        tasks = int(arguments.get("count", arguments.get("steps", 1)))
+        Server.expected = recorded + tasks * int(arguments.get("executions", 1))
+        return case(**arguments)
 
     return run
 
@@ -69,7 +73,9 @@ async def rounds() -> None:
         name: settled(serving.in_loop(loop, getattr(flows, name)))
         for name in ("sequential", "at_once", "fan_out")
     }
-    await asyncio.to_thread(serving.serve, {**cases, "startup": lambda: serving.startup(IMPORTS)})
+    await asyncio.to_thread(
+        serving.serve, {**cases, "startup": settled(lambda: serving.startup(IMPORTS))}
+    )
 
 
 def main() -> None:
