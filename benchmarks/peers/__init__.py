@@ -102,7 +102,8 @@ _CANDIDATES = (
         ("langgraph", "langgraph-checkpoint-sqlite"),
         "langgraph_worker.py",
         'With durability="sync" a node\'s writes and its checkpoint are committed before the next '
-        "node runs, in WAL with synchronous=FULL: 2 syncs a step.",
+        'node runs, in WAL with synchronous=FULL: 2 syncs a step. Its default, "async", does not '
+        "wait for them.",
     ),
     _Candidate(
         "Restate",
