@@ -10,14 +10,14 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
-import platform
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kitaru import answers, clock, codec, config, ids, inputs, replay, settings
+from kitaru import answers, clock, codec, config, host, ids, inputs, replay, settings
 from kitaru.definition import FlowDefinition
 from kitaru.errors import KitaruStateError, KitaruUsageError
 from kitaru.models import CallStatus, ExecutionStatus, move
@@ -364,7 +364,7 @@ def _spec(flow: FlowDefinition) -> dict[str, Any]:
         "source_digest": target.source_digest,
         "timeout": flow.timeout,
         "tags": list(flow.tags),
-        "python_version": platform.python_version(),
+        "python_version": sys.version.partition(" ")[0],
         "kitaru_version": VERSION,
     }
 
@@ -385,7 +385,7 @@ def _take(conn: Transaction, row: Row, *, action: str, flow: FlowDefinition) -> 
 
 def _lease(conn: Transaction, row: Row, *, verb: str, note: str | None = None) -> Lease:
     lease = leases.take(conn, execution=row.id, exec_id=row.exec_id, runner=ids.new_runner_id())
-    by = f"process {platform.node()}:{os.getpid()}, epoch {lease.epoch}"
+    by = f"process {host.name()}:{os.getpid()}, epoch {lease.epoch}"
     message = f"{verb} by {by}. {note or ''}".strip()
     logs.add(conn, row.id, [LogRecord(clock.now_us(), "INFO", message, source="runner")])
     return lease

@@ -90,7 +90,16 @@ def test_a_first_flow_loads_neither_mcp_nor_the_clis(tmp_path: Path):
     )
     modules = loaded(code, tmp_path / "home")
     assert "kitaru.runtime" in modules
-    unwanted = {"mcp", "sqlite_utils.cli", "kitaru.cli", "kitaru_mcp", "pydantic", "jsonschema"}
+    unwanted = {
+        "socket",
+        "subprocess",
+        "mcp",
+        "sqlite_utils.cli",
+        "kitaru.cli",
+        "kitaru_mcp",
+        "pydantic",
+        "jsonschema",
+    }
     assert modules.isdisjoint(unwanted)
 
 
