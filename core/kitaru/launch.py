@@ -159,7 +159,7 @@ def plan_replay(
     """
     row = executions.find(conn, exec_id)
     move("replay", exec_id=row.exec_id, status=row.status)
-    records = journal.load(conn, row.id, exec_id=row.exec_id)
+    records = journal.to_drive(conn, row.id, exec_id=row.exec_id)
     plan = replay.make_plan(records, exec_id=row.exec_id, from_=from_, overrides=overrides)
     return row, plan
 
@@ -207,7 +207,7 @@ def obstacle(conn: Transaction, row: Row) -> str | None:
         return None
     under_way = [
         call
-        for call in journal.load(conn, row.id, exec_id=row.exec_id)
+        for call in journal.to_drive(conn, row.id, exec_id=row.exec_id)
         if call.status is CallStatus.RUNNING
     ]
     if any(call.kind == "checkpoint" for call in under_way):
