@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +31,8 @@ def whole(path: Path, *, force: bool) -> Iterator[Path]:
         KitaruUsageError: it is there, or is a folder or a device.
         KitaruBackendError: the system does not let it be made.
     """
+    import tempfile  # brings what reading does without
+
     refuse_existing(path, force=force)
     try:
         fd, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import os
-import socket
 import sys
 from pathlib import Path
 
@@ -21,7 +20,16 @@ def host_id() -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
     except OSError:
-        return socket.gethostname()
+        return name()
+
+
+def name() -> str:
+    """The name of this machine."""
+    if hasattr(os, "uname"):
+        return os.uname().nodename
+    import socket  # slow to load, and needed on Windows only
+
+    return socket.gethostname()
 
 
 def start_mark(pid: int) -> str:

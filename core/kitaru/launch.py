@@ -10,14 +10,14 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
-import platform
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kitaru import answers, clock, codec, config, ids, inputs, replay, settings
+from kitaru import answers, clock, codec, config, host, ids, inputs, replay, settings
 from kitaru.definition import FlowDefinition
 from kitaru.errors import KitaruStateError, KitaruUsageError
 from kitaru.models import CallStatus, ExecutionStatus, move
@@ -159,7 +159,7 @@ def plan_replay(
     """
     row = executions.find(conn, exec_id)
     move("replay", exec_id=row.exec_id, status=row.status)
-    records = journal.load(conn, row.id, exec_id=row.exec_id)
+    records = journal.to_drive(conn, row.id, exec_id=row.exec_id)
     plan = replay.make_plan(records, exec_id=row.exec_id, from_=from_, overrides=overrides)
     return row, plan
 
@@ -207,7 +207,7 @@ def obstacle(conn: Transaction, row: Row) -> str | None:
         return None
     under_way = [
         call
-        for call in journal.load(conn, row.id, exec_id=row.exec_id)
+        for call in journal.to_drive(conn, row.id, exec_id=row.exec_id)
         if call.status is CallStatus.RUNNING
     ]
     if any(call.kind == "checkpoint" for call in under_way):
@@ -362,7 +362,7 @@ def _spec(flow: FlowDefinition) -> dict[str, Any]:
         "source_digest": target.source_digest,
         "timeout": flow.timeout,
         "tags": list(flow.tags),
-        "python_version": platform.python_version(),
+        "python_version": sys.version.partition(" ")[0],
         "kitaru_version": VERSION,
     }
 
@@ -383,7 +383,7 @@ def _take(conn: Transaction, row: Row, *, action: str, flow: FlowDefinition) -> 
 
 def _lease(conn: Transaction, row: Row, *, verb: str, note: str | None = None) -> Lease:
     lease = leases.take(conn, execution=row.id, exec_id=row.exec_id, runner=ids.new_runner_id())
-    by = f"process {platform.node()}:{os.getpid()}, epoch {lease.epoch}"
+    by = f"process {host.name()}:{os.getpid()}, epoch {lease.epoch}"
     message = f"{verb} by {by}. {note or ''}".strip()
     logs.add(conn, row.id, [LogRecord(clock.now_us(), "INFO", message, source="runner")])
     return lease

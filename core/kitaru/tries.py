@@ -11,7 +11,7 @@ import contextvars
 import threading
 from collections.abc import Callable
 
-from kitaru import capture, clock, config, context, failures, isolation
+from kitaru import capture, clock, config, context, failures
 from kitaru.context import CallRequest, CallScope, Unwind
 from kitaru.effects import Tried
 from kitaru.errors import FailureOrigin, KitaruContextError
@@ -27,6 +27,8 @@ def attempt(
 ) -> Tried:
     """Run it from this thread, and wait for its end; an isolated one ends when it `stops`."""
     if request.isolated is not None:
+        from kitaru import isolation  # brings subprocess, which most flows do without
+
         return isolation.attempt(
             request.isolated,
             scope,

@@ -13,7 +13,7 @@ from kitaru.errors import KitaruUsageError
 T = TypeVar("T")
 
 #: The types most often asked for, as JSON Schema names them.
-_PLAIN: dict[type, str] = {bool: "boolean", str: "string"}
+_PLAIN: dict[type, str] = {bool: "boolean", int: "integer", str: "string"}
 
 
 @overload
@@ -260,7 +260,7 @@ def _question(
 def _type(schema: Any, *, name: str) -> tuple[dict[str, Any] | None, Any]:
     if schema is None:
         return None, lambda data, call: None
-    if schema is bool or schema is str:
+    if schema is bool or schema is int or schema is str:
         return {"type": _PLAIN[schema]}, lambda data, call: _plain(data, schema)
     from pydantic import TypeAdapter
     from pydantic_core import from_json, to_json
@@ -282,7 +282,7 @@ def _plain(data: bytes, plain: Any) -> Any:
     """An answer as pydantic loads it, which is itself loaded only to say what is wrong."""
     with contextlib.suppress(ValueError, RecursionError):
         value = json.loads(data)
-        if type(value) is plain and (plain is bool or redaction.is_storable(value)):
+        if type(value) is plain and (plain is not str or redaction.is_storable(value)):
             return value
     from pydantic import TypeAdapter
 

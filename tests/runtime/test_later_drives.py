@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -253,3 +254,35 @@ def test_a_call_made_after_another_is_numbered_after_it_though_a_crash_left_a_ga
         for lane, name in ((journal.root, "start"), (branch, "step"), (branch, "next"))
     ]
     assert made == [1, 4, 5]
+
+
+@dataclass
+class Counted:
+    """A value that notes when it is copied."""
+
+    number: int
+
+    def __deepcopy__(self, memo: Any) -> Counted:
+        copied.append(self.number)
+        return Counted(self.number)
+
+
+copied: list[int] = []
+
+
+def test_the_arguments_of_recorded_calls_are_not_copied_again():
+    @checkpoint
+    def number_of(counted: Counted) -> int:
+        return counted.number
+
+    @flow
+    def numbers() -> list[int]:
+        found = [number_of(Counted(number)) for number in (1, 2)]
+        kitaru.wait(name="go", schema=None, timeout=0)
+        return [*found, number_of(Counted(3))]
+
+    copied.clear()
+    handle = numbers.run()
+
+    assert gone_on(numbers, handle) == [1, 2, 3]
+    assert copied == [1, 1, 2, 2, 3, 3]  # when the call is made, and for its attempt

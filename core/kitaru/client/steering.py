@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from kitaru import answers, codec, config, ids, launch, spawn
+from kitaru import answers, codec, config, ids, launch
 from kitaru import replay as plans
 from kitaru.client.artifacts import Artifacts
 from kitaru.errors import KitaruNotFoundError, KitaruStateError, KitaruUsageError
@@ -248,6 +248,8 @@ class Steering(ABC):
     def _start(self, request: dict[str, Any], *, cwd: str | None, key: Key | None) -> Execution:
         if key is not None:
             request["key"] = asdict(key)
+        from kitaru import spawn  # brings subprocess, which reading does without
+
         answer = spawn.spawn(request, cwd=cwd, home=self._home)
         # Another process may have been quicker with the same key.
         return self._repeated(answer.exec_id) if answer.repeated else self.get(answer.exec_id)
