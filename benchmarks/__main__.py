@@ -35,7 +35,7 @@ CASES = (
 )
 #: Short, and with ratios that are much the same in each run.
 QUICK = ("sequential", "at_once", "resume", "startup", "artifacts", "queries", "size")
-ROUNDS, QUICK_ROUNDS = 7, 3
+ROUNDS, QUICK_ROUNDS = 5, 3
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -54,7 +54,8 @@ rows, under SQLite's own lock, stand beside them.
 """,
     "resume": """
 The flow runs again from the top and gets its recorded results. It is driven in the process that
-resumes it, on a store that was opened before. The floor reads and decodes as many rows.
+resumes it, on a store that was opened before. The floor reads and decodes as many rows. A peer that
+keeps its whole state in its last checkpoint, as LangGraph does, has to read only that one.
 """,
     "crash": """
 A driver is killed in the middle of its flow. Both ways of resuming start a new process that loads
@@ -63,7 +64,8 @@ the flow's code, gets the record back and goes on; the command is a process more
     "startup": """
 Whole processes, with the interpreter's own share. Import means `from kitaru import checkpoint,
 flow, wait`, since `import kitaru` alone loads next to nothing. The MCP server is started, asked
-for its tools, and idle; beside it stands the smallest server that the same SDK makes.
+for its tools, and idle; beside it stands the smallest server that the same SDK makes. A server that
+a peer needs is up before.
 """,
     "answers": """
 A driver holds on to a question. The answer is given by its own process, or by another one that is
@@ -124,8 +126,8 @@ often, `--json FILE` keeps the figures.
 How it is measured: each side of a case is a process of its own that stays up. In each round every
 side does the same work once, or several times where it is short, and the order changes from round
 to round. A figure is the median of the rounds, with the least and the most. A ratio is made
-within each round, and its median is shown. All files lie on one disk; nothing is measured in
-memory.
+within each round, and its median is shown. A side that is slow takes part in fewer rounds. All
+files lie on one disk; nothing is measured in memory.
 """
 
 NOT = """
