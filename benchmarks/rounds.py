@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-#: A side that has taken longer than that takes no part in further rounds.
+#: A side that may be slow and has taken longer than that takes no part in further rounds.
 MOST_SECONDS = 8.0
 #: A round does short work several times, but for no longer than that.
 SECONDS_OF_A_ROUND = 1.0
@@ -36,11 +36,13 @@ class Side:
         name: what it is called in tables.
         go: does the work once, and gives its figures.
         floor: the side it is measured against.
+        may_be_slow: whether it takes part in fewer rounds where it is.
     """
 
     name: str
     go: Callable[[], Figures]
     floor: str | None = None
+    may_be_slow: bool = False
 
 
 @dataclass
@@ -127,7 +129,7 @@ def interleave(sides: Sequence[Side], *, rounds: int, times: int = 1, warm: bool
         for side in [*sides[turn:], *sides[:turn]]:
             if side.name in found.left_out:
                 continue
-            too_slow = spent[side.name] > MOST_SECONDS
+            too_slow = side.may_be_slow and spent[side.name] > MOST_SECONDS
             begun = time.perf_counter()
             try:
                 gone = None if too_slow else _several(side.go, times if number >= 0 else 1)

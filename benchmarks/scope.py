@@ -56,7 +56,7 @@ class Scope:
 
             def sides(**arguments: Any) -> list[Side]:
                 return [
-                    Side(name, lambda ask=ask: ask(**arguments), floor)
+                    Side(name, lambda ask=ask: ask(**arguments), floor, may_be_slow=True)
                     for name, ask in sessions.items()
                 ]
 
