@@ -47,7 +47,7 @@ class Scope:
         with ExitStack() as stack:
             able = [peer for peer in self.peers if case in peer.cases]
             opened = {peer.name: stack.enter_context(peer.open(self.folder)) for peer in able}
-            yield {name: _asking(session, case) for name, session in opened.items()}
+            yield {name: _asking(name, session, case) for name, session in opened.items()}
 
     @contextmanager
     def peer_sides(self, case: str, *, floor: str | None) -> Iterator[Callable[..., list[Side]]]:
@@ -63,14 +63,15 @@ class Scope:
             yield sides
 
 
-def _asking(session: Any, case: str) -> Callable[..., Figures]:
+def _asking(name: str, session: Any, case: str) -> Callable[..., Figures]:
     peers = _peers()
 
     def ask(**arguments: Any) -> Figures:
         try:
             figures: Figures = session.run(case, **arguments)
         except (peers.TooSlow, peers.PeerError) as reason:
-            raise LeftOut(" ".join(str(reason).split())) from None
+            words = " ".join(str(reason).split())
+            raise LeftOut(words.removeprefix(f"{name}: ").removesuffix(".")) from None
         return figures
 
     return ask
