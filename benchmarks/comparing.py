@@ -1,7 +1,7 @@
 """A quick run's ratios beside the committed ones, as information: nothing depends on them.
 
-A ratio is marked where its median is worse than the worst round of the committed run, that is by
-more than what the rounds differ among themselves.
+A ratio is marked where its median is worse than the committed one by more than the rounds of that
+run differ among themselves, and by more than a tenth.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 MARK = "  <- worse"
+#: A ratio that is worse by less than this part of it is not marked, however steady it is.
+LEAST = 0.1
+#: These columns tell in another unit what others tell, or depend more on the clock.
+NOT_COMPARED = {"each/1000", "whole/1000", "import clock", "first step CPU", "import memory"}
 Tables = Mapping[str, list[dict[str, Any]]]
 
 
@@ -18,7 +22,7 @@ def lines(now: Tables, committed: Tables) -> Iterator[str]:
     compared, marked = 0, 0
     for case, tables in now.items():
         before = {table["key"]: table for table in committed.get(case, [])}
-        for table in tables:
+        for table in [table for table in tables if table["key"] not in NOT_COMPARED]:
             for side, told in _ours(table):
                 was = before.get(table["key"], {}).get("sides", {}).get(side)
                 if was is None or (found := _pair(told, was, table)) is None:
@@ -45,8 +49,10 @@ def _pair(
         new, old, unit = told, was, ""
     else:
         return None
-    less = table["better"] == "less"
-    is_worse = new["median"] > old["max"] if less else new["median"] < old["min"]
+    by = new["median"] - old["median"]
+    is_worse = (by if table["better"] == "less" else -by) > max(
+        old["max"] - old["min"], LEAST * old["median"]
+    )
     words = (
         f"{new['median']:9.3g}{unit}   committed {old['median']:.3g} "
         f"({old['min']:.3g} to {old['max']:.3g})"

@@ -21,7 +21,7 @@ from benchmarks.worker import Worker
 from kitaru import KitaruClient, config
 
 SIZES = (1000, 10_000, 100_000, 1_000_000)
-QUICK = (1000, 10_000)
+QUICK = (10_000,)
 PAGE = 50
 FLOOR = "bare SQLite"
 QUESTIONS = {

@@ -354,26 +354,38 @@ def test_a_side_has_a_users_environment(monkeypatch) -> None:
 # --- the comparison -------------------------------------------------------------------------------
 
 
-def compared(now: float, *, better: str = "less") -> list[str]:
-    """The lines for a ratio that was committed as 2, in rounds from 1.5 to 2.5."""
+def compared(now: float, *, better: str = "less", spread: float = 1.0) -> list[str]:
+    """The lines for a ratio that was committed as 2, in rounds that differ by so much."""
 
     def tables(low: float, middle: float, high: float) -> dict[str, Any]:
         ratio = {"min": low, "median": middle, "max": high}
         sides = {"bare": {"median": 1}, "Kitaru": {"median": 1, "ratio": ratio}}
         return {"size": [{"key": "bytes", "better": better, "unit": "B", "sides": sides}]}
 
-    return [*comparing.lines(tables(now, now, now), tables(1.5, 2, 2.5))]
+    committed = tables(2 - spread / 2, 2, 2 + spread / 2)
+    return [*comparing.lines(tables(now, now, now), committed)]
 
 
-def test_a_ratio_is_marked_when_it_is_worse_by_more_than_the_rounds_differ() -> None:
-    assert [comparing.MARK in compared(now)[0] for now in (1, 2, 2.5, 2.6)] == [False] * 3 + [True]
-    marked = [comparing.MARK in compared(now, better="more")[0] for now in (1.4, 1.5, 9)]
-    assert marked == [True, False, False]
+@pytest.mark.parametrize(
+    ("now", "options", "marked"),
+    [
+        (1, {}, False),
+        (3, {}, False),
+        (3.1, {}, True),
+        (1.1, {"better": "more"}, False),
+        (0.9, {"better": "more"}, True),
+        (9, {"better": "more"}, False),
+        (2.1, {"spread": 0.0}, False),
+        (2.3, {"spread": 0.0}, True),
+    ],
+)
+def test_a_ratio_is_marked_when_it_is_worse_by_more_than_rounds_differ(now, options, marked):
+    assert (comparing.MARK in compared(now, **options)[0]) is marked
 
 
 def test_the_comparison_shows_both_and_sums_up() -> None:
-    line, summary = compared(3)
-    assert re.search(r"size bytes +Kitaru +3 x +committed 2 \(1\.5 to 2\.5\)", line)
+    line, summary = compared(4)
+    assert re.search(r"size bytes +Kitaru +4 x +committed 2 \(1\.5 to 2\.5\)", line)
     assert summary == "1 ratios compared with the committed ones, 1 marked as worse"
 
 
