@@ -28,9 +28,10 @@ mpl.rcParams |= {
 
 import matplotlib.pyplot as plt  # noqa: E402 - the backend is chosen first
 
-#: Distinct without red against green; ours are the dark ones.
-COLOURS = ["#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#cc79a7", "#009e73", "#7f7f7f"]
-MARKS = "os^vDPX"
+#: Distinct without red against green; a peer has the same on each plot.
+OURS = (("#0072b2", "o"), ("#56b4e9", "s"), ("#332288", "D"))
+PEERS = (("#d55e00", "^"), ("#e69f00", "v"), ("#cc79a7", "P"), ("#009e73", "X"), ("#7f7f7f", "<"))
+FLOORS = ("bare", "reading")
 
 #: Where on the plot, and what is told there.
 Points = list[tuple[float, dict[str, Any]]]
@@ -47,18 +48,21 @@ def lines(tables: list[dict[str, Any]], prefix: str) -> dict[str, Points]:
 
 
 def styled(names: list[str]) -> dict[str, dict[str, Any]]:
-    """A look for each side: floors are grey, and thin."""
-    styles, free = {}, zip(COLOURS, MARKS, strict=True)
-    greys = iter([("#333333", "-"), ("#999999", "--"), ("#bbbbbb", ":")])
+    """A look for each side; a floor is thin and dashed, and has the colour of ours above it."""
+    styles: dict[str, dict[str, Any]] = {}
+    ours, peers = iter(OURS), iter(PEERS)
+    floors = [name for name in names if name.startswith(FLOORS)]
     for name in names:
-        if name.startswith(("bare", "reading")):
-            colour, dash = next(greys)
-            styles[name] = {"color": colour, "linestyle": dash, "linewidth": 1.3}
-        else:
-            colour, mark = next(free)
-            width = 2.2 if name.startswith("Kitaru") else 1.4
+        if name not in floors:
+            is_ours = name.startswith("Kitaru")
+            colour, mark = next(ours if is_ours else peers)
+            width = 2.2 if is_ours else 1.4
             styles[name] = {"color": colour, "marker": mark, "linewidth": width, "markersize": 5}
-    return styles
+    for floor in floors:
+        above = floor.replace("bare SQLite", "Kitaru")
+        colour = styles[above]["color"] if above in styles else "#333333"
+        styles[floor] = {"color": colour, "linestyle": "--", "linewidth": 1.2}
+    return {name: styles[name] for name in names}
 
 
 def draw(

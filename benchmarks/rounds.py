@@ -129,7 +129,12 @@ def interleave(sides: Sequence[Side], *, rounds: int, times: int = 1, warm: bool
         for side in [*sides[turn:], *sides[:turn]]:
             if side.name in found.left_out:
                 continue
-            too_slow = side.may_be_slow and spent[side.name] > MOST_SECONDS
+            # It has at least one round that counts.
+            too_slow = (
+                side.may_be_slow
+                and spent[side.name] > MOST_SECONDS
+                and any(found.rounds[side.name])
+            )
             begun = time.perf_counter()
             try:
                 gone = None if too_slow else _several(side.go, times if number >= 0 else 1)
