@@ -10,7 +10,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -94,6 +96,37 @@ def test_a_side_that_cannot_do_the_work_is_left_out_with_its_reason() -> None:
     assert "slow" not in table["sides"]
     assert table["left_out"] == {"slow": "it would take 90 s"}
     assert "slow, once: it would take 90 s" in "\n".join(page.markdown([table]))
+
+
+def test_a_peer_that_fails_or_is_too_slow_is_left_out_with_few_words(monkeypatch, capsys):
+    class TooSlow(Exception):
+        pass
+
+    class PeerError(Exception):
+        pass
+
+    class Session:
+        def run(self, case: str, *, steps: int) -> dict[str, float]:
+            if steps > 1:
+                raise TooSlow(f"DBOS: {case} would take 90 s.")
+            raise PeerError("DBOS: a traceback of many lines")
+
+    @contextmanager
+    def opened(folder: Path) -> Iterator[Session]:
+        assert folder == Path("here")
+        yield Session()
+
+    peer = SimpleNamespace(name="DBOS", cases={"sequential"}, open=opened)
+    monkeypatch.setattr(
+        scope, "_peers", lambda: SimpleNamespace(TooSlow=TooSlow, PeerError=PeerError)
+    )
+    given = Scope(Path("here"), 1, peers=[peer])
+    with given.peer_sides("size", floor=None) as sides:
+        assert sides(steps=1) == []
+    with given.peer_sides("sequential", floor=None) as sides:
+        left = [interleave(sides(steps=steps), rounds=2).left_out for steps in (1, 9)]
+    assert left == [{"DBOS": "it failed in this run"}, {"DBOS": "sequential would take 90 s"}]
+    assert capsys.readouterr().err == "DBOS: a traceback of many lines\n"
 
 
 # --- cases ----------------------------------------------------------------------------------------
