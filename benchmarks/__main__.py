@@ -117,3 +117,5 @@ if __name__ == "__main__":
         main()
     except Broken as error:
         sys.exit(f"bench: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -121,7 +121,8 @@ $ python3 dev bench --record       # everything, and this page
 ```
 
 Without the peers the rest is measured, and a line says what is left out. `--rounds N` measures more
-often, `--json FILE` keeps the figures.
+often, `--json FILE` keeps the figures. `python -m benchmarks.scale`, `benchmarks.counts` and
+`benchmarks.servers` go further into many at once, statistics, and the MCP server.
 
 How it is measured: each side of a case is a process of its own that stays up. In each round every
 side does the same work once, or several times where it is short, and the order changes from round

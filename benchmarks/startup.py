@@ -46,8 +46,9 @@ once.run(1).wait()
 """
 _MEMORY = """
 import os
-fields = open("/proc/self/statm").read().split()
-print("resident", int(fields[1]) * os.sysconf("SC_PAGE_SIZE"))
+if os.path.exists("/proc/self/statm"):  # nothing but Linux tells it
+    fields = open("/proc/self/statm").read().split()
+    print("resident", int(fields[1]) * os.sysconf("SC_PAGE_SIZE"))
 """
 
 
@@ -73,23 +74,26 @@ def ours(home: Path) -> dict[str, float]:
     """An import, then a first durable step, each in a new process."""
     imported = cost(["-c", _IMPORT + _MEMORY], KITARU_HOME=str(home))
     stepped = cost(["-c", _FIRST_STEP + _MEMORY], KITARU_HOME=str(home))
-    return {
-        "import_cpu": imported["cpu"],
-        "import_clock": imported["clock"],
-        "import_resident": imported["resident_bytes"],
-        "first_step": stepped["clock"],
-        "first_step_cpu": stepped["cpu"],
-        "resident_bytes": stepped["resident_bytes"],
-    }
+    return _figures(imported, stepped)
 
 
 def nothing() -> dict[str, float]:
     """The same figures of a process that does nothing."""
     one = cost(["-c", "pass" + _MEMORY])
-    cpu = dict.fromkeys(("import_cpu", "first_step_cpu"), one["cpu"])
-    clock = dict.fromkeys(("import_clock", "first_step"), one["clock"])
-    memory = dict.fromkeys(("import_resident", "resident_bytes"), one["resident_bytes"])
-    return {**cpu, **clock, **memory}
+    return _figures(one, one)
+
+
+def _figures(imported: Figures, stepped: Figures) -> dict[str, float]:
+    told = {
+        "import_cpu": imported["cpu"],
+        "import_clock": imported["clock"],
+        "first_step": stepped["clock"],
+        "first_step_cpu": stepped["cpu"],
+    }
+    if "resident_bytes" in stepped:
+        told["import_resident"] = imported["resident_bytes"]
+        told["resident_bytes"] = stepped["resident_bytes"]
+    return told
 
 
 def served(*command: str, **variables: str) -> dict[str, float]:
@@ -112,7 +116,7 @@ def run(scope: Scope) -> list[dict[str, Any]]:
         sides = [Side(BARE, nothing), Side("Kitaru", lambda: ours(home), BARE), *peers()]
         times = 1 if scope.quick else 3
         samples = interleave(sides, rounds=scope.rounds, times=times, warm=False)
-    tables = [
+    found = [
         _table(samples, "import", "Import", "CPU", figure="import_cpu"),
         _table(samples, "import clock", "Import", "clock", figure="import_clock"),
         _table(samples, "first step", "First durable step", "clock", figure="first_step"),
@@ -120,6 +124,7 @@ def run(scope: Scope) -> list[dict[str, Any]]:
         _table(samples, "import memory", "Memory", "after import", figure="import_resident"),
         _table(samples, "memory", "Memory", "after a durable step", figure="resident_bytes"),
     ]
+    tables = [table for table in found if table["sides"]]
     return tables if scope.quick else [*tables, *_edges(scope, home)]
 
 
