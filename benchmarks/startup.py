@@ -73,8 +73,13 @@ def cost(arguments: list[str], **variables: str) -> dict[str, float]:
 def ours(home: Path) -> dict[str, float]:
     """An import, then a first durable step, each in a new process."""
     imported = cost(["-c", _IMPORT + _MEMORY], KITARU_HOME=str(home))
-    stepped = cost(["-c", _FIRST_STEP + _MEMORY], KITARU_HOME=str(home))
+    stepped = first_step(home)
     return _figures(imported, stepped)
+
+
+def first_step(home: Path) -> dict[str, float]:
+    """A new process with one durable step."""
+    return cost(["-c", _FIRST_STEP + _MEMORY], KITARU_HOME=str(home))
 
 
 def nothing() -> dict[str, float]:
@@ -112,6 +117,7 @@ def served(*command: str, **variables: str) -> dict[str, float]:
 def run(scope: Scope) -> list[dict[str, Any]]:
     """The package, then the commands and the server."""
     home = scope.place("home")
+    first_step(home)  # it makes the store, which the others have
     with scope.peer_sides("startup", floor=BARE) as peers:
         sides = [Side(BARE, nothing), Side("Kitaru", lambda: ours(home), BARE), *peers()]
         times = 1 if scope.quick else 3
@@ -150,7 +156,7 @@ def _table(samples: Samples, key: str, title: str, column: str, *, figure: str) 
 
 
 def _edges(scope: Scope, home: Path) -> list[dict[str, Any]]:
-    """The command line on a store of many executions, and the MCP server."""
+    """A new store, the command line on a store of many executions, and the MCP server."""
     many = str(stores.kept(EXECUTIONS))
 
     def command(*words: str, **variables: str) -> Callable[[], Figures]:
@@ -161,6 +167,13 @@ def _edges(scope: Scope, home: Path) -> list[dict[str, Any]]:
         "COMP_WORDS": "kitaru executions get kr-1",
         "COMP_CWORD": "3",
     }
+    new = interleave(
+        [
+            Side(BARE, lambda: cost(["-c", "pass" + _MEMORY])),
+            Side("Kitaru", lambda: first_step(scope.place(f"new-{time.monotonic_ns()}")), BARE),
+        ],
+        rounds=scope.rounds,
+    )
     commands = interleave(
         [
             Side(BARE, lambda: cost(["-c", "pass"])),
@@ -180,7 +193,11 @@ def _edges(scope: Scope, home: Path) -> list[dict[str, Any]]:
     )
     where = f"Commands, on a store of {EXECUTIONS:,} executions"
     server = "MCP server"
+    first = "First durable step, which makes the store"
     return [
+        _table(new, "new store", first, "clock", figure="clock"),
+        _table(new, "new store CPU", first, "CPU", figure="cpu"),
+        _table(new, "new store memory", first, "memory", figure="resident_bytes"),
         _table(commands, "command CPU", where, "CPU", figure="cpu"),
         _table(commands, "command", where, "clock", figure="clock"),
         _table(servers, "server", server, "start to tools/list", figure="clock"),
