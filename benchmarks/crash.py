@@ -74,49 +74,61 @@ def look(exec_id: str) -> str:
     return KitaruClient().executions.summary(exec_id).status
 
 
+class Store:
+    """Where drivers are killed, and a client that is up.
+
+    Args:
+        home: the store's folder.
+        places: where its flows note how far they came.
+        client: a worker that looks at it, and asks for a resume.
+    """
+
+    def __init__(self, home: Path, places: Path, client: Worker) -> None:
+        self._home, self._places, self._client = home, places, client
+        self._variables = environment(KITARU_HOME=str(home), KITARU_DURABILITY="full")
+
+    def timed(self, resume: Callable[[str], object]) -> dict[str, float]:
+        """Kill a driver, and see when its flow is at its next line after `resume`."""
+        place = self._places / str(time.monotonic_ns())
+        driver = Worker("crash", home=self._home)
+        exec_id = driver.run("begin", place=str(place))
+        driver.kill()
+        begun = time.time()
+        resume(exec_id)
+        while not (reached := place / "resumed").exists():
+            time.sleep(0.001)
+        while self._client.run("look", exec_id=exec_id) != "completed":
+            time.sleep(0.001)
+        return {"seconds": float(reached.read_text()) - begun}
+
+    def by_client(self, exec_id: str) -> None:
+        """Resume it from a process that is up."""
+        self._client.run("resume", exec_id=exec_id)
+
+    def by_command(self, exec_id: str) -> None:
+        """Resume it from the command line."""
+        self._spawn("-m", "kitaru.cli", "executions", "resume", exec_id)
+
+    def nothing(self) -> dict[str, float]:
+        """A process that does nothing."""
+        begun = time.perf_counter()
+        self._spawn("-c", "pass")
+        return {"seconds": time.perf_counter() - begun}
+
+    def _spawn(self, *arguments: str) -> None:
+        command = [sys.executable, *arguments]
+        subprocess.run(command, cwd=ROOT, env=self._variables, check=True, capture_output=True)
+
+
 def run(scope: Scope) -> list[dict[str, Any]]:
     """By a client, by the command, and the floor."""
     home, places = scope.place("home"), scope.place("places")
-    variables = environment(KITARU_HOME=str(home), KITARU_DURABILITY="full")
-    command = [sys.executable, "-m", "kitaru.cli", "executions", "resume"]
-
-    def killed() -> tuple[str, Path]:
-        place = places / str(time.monotonic_ns())
-        worker = Worker("crash", home=home)
-        exec_id = worker.run("begin", place=str(place))
-        worker.kill()
-        return exec_id, place
-
     with Worker("crash", home=home) as client:
-
-        def timed(resumed: Callable[[str], object]) -> dict[str, float]:
-            exec_id, place = killed()
-            begun = time.time()
-            resumed(exec_id)
-            while not (reached := place / "resumed").exists():
-                time.sleep(0.001)
-            while client.run("look", exec_id=exec_id) != "completed":
-                time.sleep(0.001)
-            return {"seconds": float(reached.read_text()) - begun}
-
-        def by_command(exec_id: str) -> None:
-            subprocess.run(
-                [*command, exec_id], cwd=ROOT, env=variables, check=True, capture_output=True
-            )
-
-        def nothing() -> dict[str, float]:
-            begun = time.perf_counter()
-            subprocess.run([sys.executable, "-c", "pass"], env=variables, check=True)
-            return {"seconds": time.perf_counter() - begun}
-
+        store = Store(home, places, client)
         sides = [
-            Side(FLOOR, nothing),
-            Side(
-                "Kitaru, by a client",
-                lambda: timed(lambda exec_id: client.run("resume", exec_id=exec_id)),
-                FLOOR,
-            ),
-            Side("Kitaru, by the command", lambda: timed(by_command), FLOOR),
+            Side(FLOOR, store.nothing),
+            Side("Kitaru, by a client", lambda: store.timed(store.by_client), FLOOR),
+            Side("Kitaru, by the command", lambda: store.timed(store.by_command), FLOOR),
         ]
         samples = interleave(sides, rounds=scope.rounds, warm=False)
     return [

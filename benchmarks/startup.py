@@ -131,7 +131,9 @@ def run(scope: Scope) -> list[dict[str, Any]]:
         _table(samples, "memory", "Memory", "after a durable step", figure="resident_bytes"),
     ]
     tables = [table for table in found if table["sides"]]
-    return tables if scope.quick else [*tables, *_edges(scope, home)]
+    if scope.quick:
+        return tables
+    return [*tables, *_new_store(scope), *_commands(scope), *_server(scope, home)]
 
 
 def _table(samples: Samples, key: str, title: str, column: str, *, figure: str) -> dict[str, Any]:
@@ -155,8 +157,25 @@ def _table(samples: Samples, key: str, title: str, column: str, *, figure: str) 
     )
 
 
-def _edges(scope: Scope, home: Path) -> list[dict[str, Any]]:
-    """A new store, the command line on a store of many executions, and the MCP server."""
+def _new_store(scope: Scope) -> list[dict[str, Any]]:
+    """The first durable step of all, which makes the store."""
+    samples = interleave(
+        [
+            Side(BARE, lambda: cost(["-c", "pass" + _MEMORY])),
+            Side("Kitaru", lambda: first_step(scope.place(f"new-{time.monotonic_ns()}")), BARE),
+        ],
+        rounds=scope.rounds,
+    )
+    title = "First durable step, which makes the store"
+    return [
+        _table(samples, "new store", title, "clock", figure="clock"),
+        _table(samples, "new store CPU", title, "CPU", figure="cpu"),
+        _table(samples, "new store memory", title, "memory", figure="resident_bytes"),
+    ]
+
+
+def _commands(scope: Scope) -> list[dict[str, Any]]:
+    """The command line on a store of many executions."""
     many = str(stores.kept(EXECUTIONS))
 
     def command(*words: str, **variables: str) -> Callable[[], Figures]:
@@ -167,14 +186,7 @@ def _edges(scope: Scope, home: Path) -> list[dict[str, Any]]:
         "COMP_WORDS": "kitaru executions get kr-1",
         "COMP_CWORD": "3",
     }
-    new = interleave(
-        [
-            Side(BARE, lambda: cost(["-c", "pass" + _MEMORY])),
-            Side("Kitaru", lambda: first_step(scope.place(f"new-{time.monotonic_ns()}")), BARE),
-        ],
-        rounds=scope.rounds,
-    )
-    commands = interleave(
+    samples = interleave(
         [
             Side(BARE, lambda: cost(["-c", "pass"])),
             Side("kitaru --help", command("--help"), BARE),
@@ -184,22 +196,24 @@ def _edges(scope: Scope, home: Path) -> list[dict[str, Any]]:
         ],
         rounds=scope.rounds,
     )
-    servers = interleave(
+    title = f"Commands, on a store of {EXECUTIONS:,} executions"
+    return [
+        _table(samples, "command CPU", title, "CPU", figure="cpu"),
+        _table(samples, "command", title, "clock", figure="clock"),
+    ]
+
+
+def _server(scope: Scope, home: Path) -> list[dict[str, Any]]:
+    """The MCP server."""
+    samples = interleave(
         [
             Side(HELLO, lambda: served("benchmarks.hello")),
             Side("kitaru-mcp", lambda: served("kitaru_mcp.server", "--home", str(home)), HELLO),
         ],
         rounds=scope.rounds,
     )
-    where = f"Commands, on a store of {EXECUTIONS:,} executions"
-    server = "MCP server"
-    first = "First durable step, which makes the store"
+    title = "MCP server"
     return [
-        _table(new, "new store", first, "clock", figure="clock"),
-        _table(new, "new store CPU", first, "CPU", figure="cpu"),
-        _table(new, "new store memory", first, "memory", figure="resident_bytes"),
-        _table(commands, "command CPU", where, "CPU", figure="cpu"),
-        _table(commands, "command", where, "clock", figure="clock"),
-        _table(servers, "server", server, "start to tools/list", figure="clock"),
-        _table(servers, "server memory", server, "memory, idle", figure="resident_bytes"),
+        _table(samples, "server", title, "start to tools/list", figure="clock"),
+        _table(samples, "server memory", title, "memory, idle", figure="resident_bytes"),
     ]
