@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 #: A side that may be slow and has taken longer than that takes no part in further rounds.
-MOST_SECONDS = 8.0
+MOST_SECONDS = 6.0
 #: A round does short work several times, but for no longer than that.
 SECONDS_OF_A_ROUND = 1.0
 DIGITS = 4
