@@ -125,7 +125,7 @@ def _measured(figures: Mapping[str, Any]) -> str:
         f"all files on {machine['file_system']}; Python {machine['python']}, SQLite "
         f"{machine['sqlite']}, Kitaru {machine['kitaru']}. {figures['rounds']} rounds."
     )
-    beside = f" Beside it: {', '.join(others)}." if others else ""
+    beside = f" Beside it: {'; '.join(others)}." if others else ""
     missing = "".join(f"\n\nLeft out: {line}" for line in figures["missing"])
     return told + beside + missing
 
