@@ -1,9 +1,10 @@
 """The same work on every side, in turn, for some rounds; and the figures that come of it.
 
 Each round does the work once on each side, in an order that moves on by one each time, so that a
-busy machine is busy for all of them. A figure is the least, the median and the most of its rounds.
-A ratio is that of two sides in one round; what is told is the median of the rounds' own ratios,
-which is steadier than the ratio of two medians.
+busy machine is busy for all of them; those that may be slow come behind the others, which are so
+measured within moments of their floor. A figure is the least, the median and the most of its
+rounds. A ratio is that of two sides in one round; what is told is the median of the rounds' own
+ratios, which is steadier than the ratio of two medians.
 """
 
 from __future__ import annotations
@@ -125,8 +126,7 @@ def interleave(sides: Sequence[Side], *, rounds: int, times: int = 1, warm: bool
     found = Samples(sides)
     spent: dict[str, float] = defaultdict(float)
     for number in range(-1 if warm else 0, rounds):
-        turn = number % len(sides)
-        for side in [*sides[turn:], *sides[:turn]]:
+        for side in _order(sides, number):
             if side.name in found.left_out:
                 continue
             # It has at least one round that counts.
@@ -147,6 +147,16 @@ def interleave(sides: Sequence[Side], *, rounds: int, times: int = 1, warm: bool
     for name in found.left_out:
         found.rounds[name] = [None] * rounds
     return found
+
+
+def _order(sides: Sequence[Side], number: int) -> list[Side]:
+    """The order of a round."""
+    order = []
+    for are_slow in (False, True):
+        some = [side for side in sides if side.may_be_slow is are_slow]
+        turn = number % max(1, len(some))
+        order += [*some[turn:], *some[:turn]]
+    return order
 
 
 def _several(go: Callable[[], Figures], times: int) -> Figures:

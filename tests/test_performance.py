@@ -57,6 +57,14 @@ def test_each_round_begins_with_another_side() -> None:
     assert "".join(seen) == "abcbcacab"
 
 
+def test_those_that_may_be_slow_come_behind_the_others_in_each_round() -> None:
+    seen: list[str] = []
+    given = sides(seen, a=[1] * 2, x=[1] * 2, b=[1] * 2, y=[1] * 2)
+    given = [dataclasses.replace(side, may_be_slow=side.name in "xy") for side in given]
+    interleave(given, rounds=2, warm=False)
+    assert "".join(seen) == "abxybayx"
+
+
 def test_the_round_to_warm_up_is_not_counted() -> None:
     samples = interleave(sides([], a=[100, 1, 2, 6]), rounds=3)
     assert column(samples)["a"] == {"min": 1, "median": 2, "max": 6, "rounds": 3}
