@@ -1,99 +1,74 @@
-"""How soon a flow goes on after its wait was answered, and how soon a killed one continues.
+"""How soon a flow goes on after its wait was answered: from the call of `input` to its next line.
 
-Wall time in milliseconds: from the answer's commit to the flow's next line while its driver
-polls (answered in the same process and from another one), and from the call of `resume` to the
-flow's next line in a runner process.
+Its driver holds on to the wait; the answer comes from the same process, or from another that is up.
 """
 
 from __future__ import annotations
 
-import os
-import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import kitaru
+from benchmarks.rounds import Side, interleave
+from benchmarks.scope import Scope
+from benchmarks.worker import Worker
 from kitaru import KitaruClient
+from kitaru.handle import FlowHandle
 
-ROUNDS = 9
-
-_ANSWER = """
-import sys, time
-from kitaru import KitaruClient
-client = KitaruClient()
-client.executions.pending_waits(sys.argv[1])
-client.executions.input(sys.argv[1], wait="approve", value=True)
-print(time.time())
-"""
+_asked: dict[str, FlowHandle[float]] = {}
 
 
 @kitaru.flow
-def ask(file: str, timeout: float) -> float:
+def ask() -> float:
     """Asks, and notes when it goes on."""
-    kitaru.wait(name="approve", timeout=timeout)
-    now = time.time()
-    Path(file).write_text(repr(now))
-    return now
+    kitaru.wait(name="approve", timeout=60)
+    return time.time()
 
 
-def _until_asked(client: KitaruClient, exec_id: str) -> None:
-    while not client.executions.pending_waits(exec_id):
-        pass
+def begin() -> str:
+    """A flow that waits, driven in this process."""
+    handle = ask.run()
+    _asked[handle.exec_id] = handle
+    executions = KitaruClient().executions
+    while not executions.pending_waits(handle.exec_id):
+        time.sleep(0.001)
+    time.sleep(0.05)  # it has settled down to waiting, as it has for a person's answer
+    return handle.exec_id
 
 
-def same_process(client: KitaruClient, file: Path) -> float:
-    """Answered by the process that drives."""
-    handle = ask.run(str(file), 60.0)
-    _until_asked(client, handle.exec_id)
-    answered = time.time()
-    client.executions.input(handle.exec_id, wait="approve", value=True)
-    return 1000 * (handle.wait() - answered)
-
-
-def other_process(client: KitaruClient, file: Path) -> float:
-    """Answered by another process; counted from its commit."""
-    handle = ask.run(str(file), 60.0)
-    _until_asked(client, handle.exec_id)
-    command = [sys.executable, "-c", _ANSWER, handle.exec_id]
-    answered = float(subprocess.run(command, capture_output=True, check=True).stdout)
-    return 1000 * (handle.wait() - answered)
-
-
-def resumed(client: KitaruClient, file: Path) -> float:
-    """Answered after the driver let go, then continued by `resume`."""
-    handle = ask.run(str(file), 0.0)
-    while client.executions.continues(handle.exec_id):
-        pass
-    client.executions.input(handle.exec_id, wait="approve", value=True)
+def answer(exec_id: str) -> float:
+    """Answer it; when that was called."""
     begun = time.time()
-    client.executions.resume(handle.exec_id)
-    while not client.executions.get(handle.exec_id).status.is_finished:
-        pass
-    return 1000 * (float(file.read_text()) - begun)
+    KitaruClient().executions.input(exec_id, wait="approve", value=True)
+    return begun
 
 
-def main() -> dict[str, Any]:
-    """Measure every case and print a table."""
-    cases = {"same process": same_process, "other process": other_process, "resume": resumed}
-    figures: dict[str, list[float]] = {name: [] for name in cases}
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["KITARU_HOME"] = folder
-        client = KitaruClient()
-        for round_ in range(ROUNDS):
-            for name, case in cases.items():
-                figures[name].append(case(client, Path(folder, f"{name}-{round_}")))
-    print(
-        "from the answer (or the call of resume) to the flow's next line (ms: min / median / max)"
-    )
-    for name, values in figures.items():
-        middle = statistics.median(values)
-        print(f"  {name:15}{min(values):8.1f} / {middle:.1f} / {max(values):.1f}")
-    return {name: round(statistics.median(values), 1) for name, values in figures.items()}
+def went_on(exec_id: str) -> float:
+    """When the flow went on."""
+    return _asked.pop(exec_id).wait()
 
 
-if __name__ == "__main__":
-    main()
+def run(scope: Scope) -> list[dict[str, Any]]:
+    """By the same process and by another."""
+    home = scope.place("home")
+    with Worker("answers", home=home) as driver, Worker("answers", home=home) as other:
+
+        def timed(by: Worker) -> dict[str, float]:
+            exec_id = driver.run("begin")
+            begun = by.run("answer", exec_id=exec_id)
+            return {"seconds": driver.run("went_on", exec_id=exec_id) - begun}
+
+        sides = [
+            Side("Kitaru, the same process", lambda: timed(driver)),
+            Side("Kitaru, another process", lambda: timed(other)),
+        ]
+        samples = interleave(sides, rounds=scope.rounds, times=5)
+    return [
+        samples.table(
+            "answer",
+            title="From the answer to the flow's next line",
+            column="time",
+            figure=lambda figures: 1000 * figures["seconds"],
+            unit="ms",
+        )
+    ]

@@ -183,3 +183,7 @@ def main() -> dict[str, Any]:
         f"{EXECUTIONS:,}   {grown['ratio']:.2f} x   (0.8 to 1.2)"
     )
     return figures
+
+
+if __name__ == "__main__":
+    main()
