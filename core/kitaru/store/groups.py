@@ -82,8 +82,8 @@ class Line:
         """Return when the works are committed, or have their errors; all in one transaction."""
         with self._changing:
             self._ready += works
-            leads, self._is_led = not self._is_led, True
-            follower = works[0].follower = None if leads else Follower()
+            follower = works[0].follower = Follower() if self._is_led else None
+            self._is_led = True
         if follower is not None:
             self._wait(works[0], follower)
         if follower is None or follower.leads:
@@ -113,13 +113,13 @@ class Line:
 
     def _hand_on(self, done: Sequence[Work]) -> None:
         with self._changing:
-            following = (each.follower for each in self._ready)
-            heir = next((each for each in following if each is not None), None)
+            heir = None
+            for each in self._ready:
+                if (heir := each.follower) is not None:
+                    heir.leads = True
+                    heir.wake()
+                    break
             self._is_led = heir is not None
-            if heir is not None:
-                heir.leads = True
-                heir.wake()
-            waiting = [each.follower for each in done if each.follower is not None]
-        for follower in waiting:
-            if not follower.leads:
+        for each in done:
+            if (follower := each.follower) is not None and not follower.leads:
                 follower.wake()
