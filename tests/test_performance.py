@@ -20,6 +20,7 @@ import pytest
 from benchmarks import __main__ as bench
 from benchmarks import comparing, page, prose, recording, scope, worker
 from benchmarks.aims import AIMS
+from benchmarks.peers import PeerError, TooSlow
 from benchmarks.rounds import LeftOut, Side, interleave
 from benchmarks.scope import Scope
 from benchmarks.worker import Broken, Worker
@@ -107,16 +108,12 @@ def test_a_side_that_cannot_do_the_work_is_left_out_with_its_reason() -> None:
 
 
 def test_a_peer_that_fails_or_is_too_slow_is_left_out_with_few_words(monkeypatch, capsys):
-    class TooSlow(Exception):
-        pass
-
-    class PeerError(Exception):
-        pass
-
     class Session:
+        name = "DBOS"
+
         def run(self, case: str, *, steps: int) -> dict[str, float]:
             if steps > 1:
-                raise TooSlow(f"DBOS: {case} would take 90 s.")
+                raise TooSlow(f"DBOS: {case} would take 90 s.", seconds=90)
             raise PeerError("DBOS: a traceback of many lines")
 
     @contextmanager
@@ -124,10 +121,7 @@ def test_a_peer_that_fails_or_is_too_slow_is_left_out_with_few_words(monkeypatch
         assert folder == Path("here")
         yield Session()
 
-    peer = SimpleNamespace(name="DBOS", cases={"sequential"}, open=opened)
-    monkeypatch.setattr(
-        scope, "_peers", lambda: SimpleNamespace(TooSlow=TooSlow, PeerError=PeerError)
-    )
+    peer: Any = SimpleNamespace(name="DBOS", cases={"sequential"}, open=opened)
     given = Scope(Path("here"), 1, peers=[peer])
     with given.peer_sides("size", floor=None) as sides:
         assert sides(steps=1) == []
@@ -347,7 +341,7 @@ def test_a_record_without_the_peers_environment_is_refused(tmp_path: Path, monke
 
 
 def test_who_is_missing_is_said(monkeypatch, capsys, tmp_path: Path) -> None:
-    monkeypatch.setattr(bench, "find_peers", lambda: ([], ["DBOS: `python3 dev peers` brings it"]))
+    monkeypatch.setattr(bench, "find", lambda: ([], ["DBOS: `python3 dev peers` brings it"]))
     monkeypatch.setattr(bench, "measure", lambda *_, **__: {})
     monkeypatch.setattr(sys, "argv", ["bench", "size", "--json", str(tmp_path / "figures.json")])
     bench.main()
