@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import comparing, page, recording
-from benchmarks.scope import Scope, disk, find_peers
+from benchmarks.peers import find
+from benchmarks.scope import Scope, disk
 from benchmarks.worker import ROOT, Broken
 
 CASES = (
@@ -92,7 +93,7 @@ def main() -> None:
         raise Broken(
             f"The peers' environment is not there, and a page needs it: {recording.BRING}."
         )
-    peers, missing = ([], []) if chosen.quick else find_peers()
+    peers, missing = ([], []) if chosen.quick else find()
     where = recording.machine()
     print(", ".join(f"{key.replace('_', ' ')} {value}" for key, value in where.items()))
     print("".join(f"left out: {line}\n" for line in missing), end="")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers import Peer, PeerError, Session, TooSlow
 from benchmarks.rounds import Figures, LeftOut, Side
 from benchmarks.worker import Broken
 
@@ -34,7 +33,7 @@ class Scope:
     folder: Path
     rounds: int
     quick: bool = False
-    peers: Sequence[Any] = ()
+    peers: Sequence[Peer] = ()
 
     def place(self, name: str) -> Path:
         """A folder of that name for one side."""
@@ -43,54 +42,33 @@ class Scope:
         return place
 
     @contextmanager
-    def sessions(self, case: str) -> Iterator[dict[str, Callable[..., Figures]]]:
-        """The peers that can do a case, each as a function of its arguments."""
+    def peer_sides(self, case: str, *, floor: str | None) -> Iterator[Callable[..., list[Side]]]:
+        """What makes the sides of the peers that can do a case, from its arguments."""
         with ExitStack() as stack:
             able = [peer for peer in self.peers if case in peer.cases]
-            opened = {peer.name: stack.enter_context(peer.open(self.folder)) for peer in able}
-            yield {name: _asking(name, session, case) for name, session in opened.items()}
-
-    @contextmanager
-    def peer_sides(self, case: str, *, floor: str | None) -> Iterator[Callable[..., list[Side]]]:
-        """What makes the sides of the peers for a case's arguments."""
-        with self.sessions(case) as sessions:
+            sessions = [stack.enter_context(peer.open(self.folder)) for peer in able]
 
             def sides(**arguments: Any) -> list[Side]:
                 return [
-                    Side(name, lambda ask=ask: ask(**arguments), floor, may_be_slow=True)
-                    for name, ask in sessions.items()
+                    Side(session.name, _asking(session, case, arguments), floor, may_be_slow=True)
+                    for session in sessions
                 ]
 
             yield sides
 
 
-def _asking(name: str, session: Any, case: str) -> Callable[..., Figures]:
-    peers = _peers()
-
-    def ask(**arguments: Any) -> Figures:
+def _asking(session: Session, case: str, arguments: Mapping[str, Any]) -> Callable[[], Figures]:
+    def ask() -> Figures:
         try:
-            figures: Figures = session.run(case, **arguments)
-        except peers.TooSlow as reason:
-            raise LeftOut(str(reason).removeprefix(f"{name}: ").removesuffix(".")) from None
-        except peers.PeerError as error:
+            return session.run(case, **arguments)
+        except TooSlow as reason:
+            raise LeftOut(str(reason).removeprefix(f"{session.name}: ").removesuffix(".")) from None
+        except PeerError as error:
             # What it said is no text for a page; the rest of the run is still good.
             print(error, file=sys.stderr)
             raise LeftOut("it failed in this run") from None
-        return figures
 
     return ask
-
-
-def _peers() -> Any:
-    return importlib.import_module("benchmarks.peers")
-
-
-def find_peers() -> tuple[list[Any], list[str]]:
-    """The peers that are installed, and a line for each that is not."""
-    if importlib.util.find_spec("benchmarks.peers") is None:
-        return [], ["no peers: nothing here measures them yet"]
-    found: tuple[list[Any], list[str]] = _peers().find()
-    return found
 
 
 def file_system(folder: Path) -> str:
