@@ -10,14 +10,16 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from kitaru.errors import KitaruContextError, KitaruError, KitaruUsageError
 from kitaru.retry import RetryPolicy
-from kitaru.store import Store, Transaction
-from kitaru.store.artifacts import NewArtifact
-from kitaru.store.journal import CallKind
-from kitaru.store.logs import LogRecord
+
+if TYPE_CHECKING:  # a module that only defines flows loads no store
+    from kitaru.store import Store, Transaction
+    from kitaru.store.artifacts import NewArtifact
+    from kitaru.store.journal import CallKind
+    from kitaru.store.logs import LogRecord
 
 
 class Unwind(BaseException):

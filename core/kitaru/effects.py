@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kitaru.context import CallRequest, CallScope
-from kitaru.store import Transaction
+
+if TYPE_CHECKING:
+    from kitaru.store import Transaction
 
 
 @dataclass(slots=True)

@@ -6,23 +6,12 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from kitaru import (
-    config,
-    context,
-    inputs,
-    launch,
-    naming,
-    nested,
-    redaction,
-    retry,
-    settings,
-    terminal,
-)
-from kitaru import replay as plans
+from kitaru import config, context, inputs, naming, redaction, retry, settings
 from kitaru.definition import FlowDefinition
 from kitaru.errors import KitaruUsageError
-from kitaru.handle import FlowHandle, drive_here
-from kitaru.store import open_store
+
+if TYPE_CHECKING:
+    from kitaru.handle import FlowHandle
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -90,6 +79,11 @@ class Flow(Generic[P, R]):
             >>> greet.run(name="Ada").wait()
             'Hello, Ada'
         """
+        # Loaded by the first run: a module that only defines flows does without.
+        from kitaru import launch, nested, terminal
+        from kitaru.handle import drive_here
+        from kitaru.store import open_store
+
         what = f"Flow {self.name!r}"
         context.refuse_in_import(what)
         flow, kwargs = _with_run_options(self.definition, kwargs)
@@ -153,6 +147,11 @@ class Flow(Generic[P, R]):
             >>> agent.replay(first.exec_id, from_="research", topic="cats").wait()
             'NOTES ABOUT CATS'
         """
+        from kitaru import launch, terminal
+        from kitaru import replay as plans
+        from kitaru.handle import drive_here
+        from kitaru.store import open_store
+
         context.refuse_nested(f"A replay of {self.name!r}")
         store = open_store(config.find_home())
         lease = launch.start_replay(

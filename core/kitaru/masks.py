@@ -18,7 +18,6 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote, quote_plus
 
 from kitaru import clock, config, redaction, vault
 from kitaru.errors import KitaruError
@@ -118,6 +117,8 @@ def _values(home: Path) -> Iterator[tuple[str, str]]:
 
 def _forms(value: str) -> Iterator[str]:
     """How a value may stand in text: whole, by its lines and long words, escaped and encoded."""
+    from urllib.parse import quote, quote_plus  # only who has secrets needs it
+
     wholes = {value, value.strip(), *(word for word in value.split() if len(word) >= _WORD)}
     for piece in wholes.union(map(str.strip, value.splitlines())):
         if len(piece.strip()) < LEAST or piece in redaction.MASK:

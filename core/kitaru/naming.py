@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -55,5 +54,7 @@ def refuse_generators(fn: Callable[..., Any], *, what: str) -> None:
 def nearest(name: object, names: Iterable[str]) -> str:
     """A sentence for those who named what is not there: what is named nearly so, or some names."""
     known = sorted(names)
+    import difflib  # only a wrong name needs it
+
     near = difflib.get_close_matches(str(name), known) or known[:5]
     return f"The nearest: {', '.join(near)}." if near else "There are none yet."

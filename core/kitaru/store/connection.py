@@ -8,7 +8,6 @@ child never touches the parent's handles: it gets an error, and opens a store of
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 import os
 import sqlite3
@@ -231,6 +230,8 @@ class Database:
 
     def leak(self) -> None:
         """In a fork's child: let go of what is the parent's without closing it."""
+        import ctypes
+
         # Closing an inherited handle would disturb the parent's locks and its WAL, and the
         # garbage collector closes; so the child keeps one reference for ever.
         for conn in (self._writer, self._reader):
