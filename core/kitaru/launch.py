@@ -267,24 +267,23 @@ def driver(
     """The driver of an execution whose lease was taken here."""
     from kitaru.runtime import Driver  # not for clients, which only look: they start faster
 
-    with store.snapshot() as conn:
-        data, spec = _recorded(conn, flow, lease.execution)
-
     def body() -> Any:
         # Decoded anew for each try: what the flow changed in its inputs must not be there again.
         bound = _arguments(flow, data)
         return flow.fn(*bound.args, **bound.kwargs)
 
-    made = Driver(
-        store,
-        lease,
-        body=body,
-        returns=flow.returns,
-        policy=RetryPolicy(spec["retries"]),
-        note=_changed(spec, flow),
-        is_async=flow.is_async,
-        interactive=interactive,
-    )
+    with store.snapshot() as conn:  # all that the driver reads is of one state
+        data, spec = _recorded(conn, flow, lease.execution)
+        made = Driver(
+            store,
+            lease,
+            body=body,
+            returns=flow.returns,
+            policy=RetryPolicy(spec["retries"]),
+            note=_changed(spec, flow),
+            is_async=flow.is_async,
+            interactive=interactive,
+        )
     made.ledger.look_for_secrets("The flow's input", data)
     return made
 

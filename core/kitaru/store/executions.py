@@ -48,6 +48,10 @@ SUMMARY = (
     "(SELECT count(*) FROM artifacts WHERE execution = id) AS saved "
     "FROM executions LEFT JOIN leases ON leases.execution = executions.id "
 )
+_AT = (
+    "SELECT id, exec_id, status, runner, host, pid, mark, expires_at "
+    "FROM executions LEFT JOIN leases ON execution = id WHERE id = ?"
+)
 #: Calls by themselves: a subquery gives one number only, and would go through them twice.
 _COUNTS = (
     "SELECT count(*), count(result_size) FROM calls WHERE execution = ? AND kind = 'checkpoint'"
@@ -84,10 +88,11 @@ def create(conn: sqlite3.Connection, new: NewExecution, *, starts: bool = False)
     assert execution is not None
     if not is_inline:
         values.put(conn, f"inputs:{execution}", inputs)
-    conn.executemany(
-        "INSERT INTO execution_tags (tag, created_at, execution) VALUES (?, ?, ?)",
-        [(tag, now, execution) for tag in new.tags],
-    )
+    if new.tags:
+        conn.executemany(
+            "INSERT INTO execution_tags (tag, created_at, execution) VALUES (?, ?, ?)",
+            [(tag, now, execution) for tag in new.tags],
+        )
     return execution
 
 
@@ -109,13 +114,10 @@ def find(conn: sqlite3.Connection, ref: str) -> Row:
 @values.intact("An execution")
 def at(conn: sqlite3.Connection, execution: int) -> Row:
     """The execution in this row, as it stands in this transaction."""
-    row = conn.execute(
-        "SELECT id, exec_id, status FROM executions WHERE id = ?", (execution,)
-    ).fetchone()
+    row = conn.execute(_AT, (execution,)).fetchone()
     if row is None:
         raise KitaruNotFoundError("The execution was deleted meanwhile. Look at what there is now.")
-    holder = leases.holder(leases.row(conn, execution))
-    return Row(row["id"], row["exec_id"], ExecutionStatus(row["status"]), holder)
+    return Row(row["id"], row["exec_id"], ExecutionStatus(row["status"]), leases.holder(row))
 
 
 def exists(conn: sqlite3.Connection, exec_id: str) -> bool:

@@ -1,8 +1,7 @@
 """Group commit: works of several threads that share a transaction.
 
 Who comes while nobody commits leads: it commits whatever is ready by then, its own work among it.
-Who comes meanwhile waits until its work is done, or until it is the next to lead; that one begins
-before the others go on, so that the disk never waits for them.
+Who comes meanwhile waits until its work is done, or nobody leads any more.
 """
 
 from __future__ import annotations
@@ -43,22 +42,29 @@ class Work:
 
 
 class Follower:
-    """A thread that waits for its work, or to lead."""
+    """A thread that waits for its work, or to lead; told and asked under the lock of its line."""
 
-    __slots__ = ("_wakes", "leads")
+    __slots__ = ("_is_woken", "_wakes", "is_done")
 
     def __init__(self) -> None:
-        self.leads = False
+        self.is_done = False
+        self._is_woken = False
         self._wakes = threading.Lock()
         self._wakes.acquire()
 
     def wait(self) -> None:
-        """Until it is woken."""
+        """Until it is woken; without the line's lock."""
         self._wakes.acquire()
 
+    def heed(self) -> None:
+        """It has been woken, and can be again."""
+        self._is_woken = False
+
     def wake(self) -> None:
-        """Let it go on."""
-        self._wakes.release()
+        """Let it look again."""
+        if not self._is_woken:
+            self._is_woken = True
+            self._wakes.release()
 
 
 class Line:
@@ -84,19 +90,24 @@ class Line:
             self._ready += works
             follower = works[0].follower = Follower() if self._is_led else None
             self._is_led = True
-        if follower is not None:
-            self._wait(works[0], follower)
-        if follower is None or follower.leads:
+        if follower is None or self._is_to_lead(works[0], follower):
             self._lead()
 
-    def _wait(self, work: Work, follower: Follower) -> None:
+    def _is_to_lead(self, work: Work, follower: Follower) -> bool:
         try:
-            follower.wait()
-        except BaseException:  # Ctrl-C: the work is done without it, the next leads in its place
+            while True:
+                follower.wait()
+                with self._changing:
+                    follower.heed()
+                    if follower.is_done:
+                        return False
+                    if not self._is_led:
+                        self._is_led = True
+                        return True
+        except BaseException:  # Ctrl-C: the work is done without it, the next looks in its place
             with self._changing:
                 work.follower = None
-            if follower.leads:
-                self._hand_on([])
+                self._wake_next()
             raise
 
     def _lead(self) -> None:
@@ -109,17 +120,17 @@ class Line:
             for each in group:
                 each.error = each.error or exc
         finally:
-            self._hand_on(group)
+            with self._changing:
+                self._is_led = False
+                # Who comes before it is awake leads in its place: nobody waits for a thread.
+                self._wake_next()
+                for each in group:
+                    if (follower := each.follower) is not None:
+                        follower.is_done = True
+                        follower.wake()
 
-    def _hand_on(self, done: Sequence[Work]) -> None:
-        with self._changing:
-            heir = None
-            for each in self._ready:
-                if (heir := each.follower) is not None:
-                    heir.leads = True
-                    heir.wake()
-                    break
-            self._is_led = heir is not None
-        for each in done:
-            if (follower := each.follower) is not None and not follower.leads:
-                follower.wake()
+    def _wake_next(self) -> None:
+        """Let one of those who are left look whether anybody leads."""
+        for each in self._ready:
+            if each.follower is not None:
+                return each.follower.wake()
