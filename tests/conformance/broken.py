@@ -10,8 +10,10 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
+from kitaru.ledger import Ledger
 from kitaru.store import Transaction, journal, leases, logs
 from kitaru.store.connection import Database
+from tests.support import until
 
 
 def goes_on_before_the_commit() -> None:
@@ -44,7 +46,7 @@ def runs_recorded_calls_again() -> None:
 
 
 def knows_no_leases() -> None:
-    """Anybody may drive, as if nobody did."""
+    """Anybody may drive, as if nobody did; none of two ends before both have begun."""
 
     def holder(row: sqlite3.Row | None) -> leases.Holder:
         return "nobody"
@@ -52,7 +54,18 @@ def knows_no_leases() -> None:
     def is_late(conn: Transaction, execution: int) -> bool:
         return False
 
+    finish = Ledger.finish
+
+    def waits(ledger: Ledger, action: str, **how: Any) -> str:
+        def epoch() -> int:
+            row = ledger.store.lease_row(ledger.lease.execution)
+            return 0 if row is None else row["epoch"]
+
+        until(lambda: epoch() > 2, "both drive")
+        return finish(ledger, action, **how)
+
     leases.holder, leases.is_late = holder, is_late
+    Ledger.finish = waits  # type: ignore[method-assign]
 
 
 def loses_lines() -> None:

@@ -105,11 +105,12 @@ def test_a_flow_does_not_let_go_while_a_branch_runs():
 
 
 def test_an_aborted_question_cancels_the_execution_with_its_other_branches():
-    cleaned = threading.Event()
+    begun, cleaned = threading.Event(), threading.Event()
 
     @checkpoint
     async def long() -> None:
         try:
+            begun.set()
             await asyncio.Event().wait()
         finally:
             cleaned.set()
@@ -119,6 +120,7 @@ def test_an_aborted_question_cancels_the_execution_with_its_other_branches():
         await asyncio.gather(kitaru.wait(name="ok"), long())
 
     handle = aborted.run()
+    assert begun.wait(20)
     until(lambda: asked(handle) == ["ok"], "it is asked")
     KitaruClient().executions.abort_wait(handle.exec_id, wait="ok")
     error_of(handle)
