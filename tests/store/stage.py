@@ -257,8 +257,9 @@ class Stage(RuleBasedStateMachine):
         self.take(run, lease, flow, database)
 
     def spoil(self, conn: Transaction, execution: int) -> None:
-        """Change everything about an execution."""
-        executions.set_metadata(conn, execution, {"spoilt": True})
+        """Change everything about an execution, if there still is one."""
+        if conn.execute("SELECT 1 FROM executions WHERE id = ?", (execution,)).fetchone():
+            executions.set_metadata(conn, execution, {"spoilt": True})
         executions.set_outcome(conn, execution, result=b"1" * 50_000)
         leases.revoke(conn, execution)
         conn.execute("DELETE FROM calls WHERE execution = ?", (execution,))
