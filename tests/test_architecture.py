@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS: dict[str, int] = {
     # values
     "errors": 0,
+    "frozen": 0,
     "models": 0,
     "clock": 0,
     "ids": 0,

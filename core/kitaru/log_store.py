@@ -25,8 +25,8 @@ from kitaru.errors import (
     KitaruStateError,
     KitaruUsageError,
 )
+from kitaru.frozen import Model
 from kitaru.locks import FileLock
-from kitaru.models import Model
 from kitaru.secrets import get_secret
 from kitaru.store import Store, Transaction, logs, open_store, settings
 from kitaru.store.logs import StoredLine

@@ -14,7 +14,7 @@ from typing import Any
 
 from kitaru import config, naming
 from kitaru.errors import KitaruNotFoundError, KitaruStateError, KitaruUsageError
-from kitaru.models import Model
+from kitaru.frozen import Model
 from kitaru.secrets import get_secret
 from kitaru.store import Transaction, open_store, settings
 

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from kitaru import config, masks, naming, vault
 from kitaru.errors import KitaruNotFoundError, KitaruStateError, KitaruUsageError
-from kitaru.models import Model
+from kitaru.frozen import Model
 from kitaru.redaction import is_storable
 from kitaru.vault import Place, Vault
 

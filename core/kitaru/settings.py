@@ -19,7 +19,7 @@ from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 
 from kitaru import clock, config
 from kitaru.errors import KitaruUsageError
-from kitaru.models import Model
+from kitaru.frozen import Model
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from kitaru.errors import KitaruUsageError
-from kitaru.models import Model
+from kitaru.frozen import Model
 from kitaru.redaction import is_storable
 
 MAX_GROUPS = 10_000

@@ -13,12 +13,12 @@ from datetime import datetime
 from typing import Literal
 
 from kitaru import clock
+from kitaru.frozen import Model
 from kitaru.models import (
     CallStatus,
     CheckpointAttempt,
     Execution,
     ExecutionStatus,
-    Model,
 )
 from kitaru.store import shown
 from kitaru.store.journal import CallRecord

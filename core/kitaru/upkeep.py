@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kitaru.models import Model
+from kitaru.frozen import Model
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Awaitable, Coroutine, Generator
 from typing import Any, TypeVar, overload
 
-from kitaru import codec, config, context, failures, logs, naming, redaction, retry
+from kitaru import codec, config, context, logs, naming, redaction, retry
 from kitaru.errors import KitaruUsageError
 
 T = TypeVar("T")
@@ -271,6 +271,8 @@ def _type(schema: Any, *, name: str) -> tuple[dict[str, Any] | None, Any]:
         json_schema = from_json(to_json(adapter.json_schema(), inf_nan_mode="strings"))
         return json_schema, lambda data, call: adapter.validate_json(data)
     except Exception as exc:  # types describe themselves: their code may raise anything
+        from kitaru import failures
+
         reason = " ".join(failures.text(exc).partition("\n\n")[0].split()) or type(exc).__name__
         raise KitaruUsageError(
             f"wait {name!r}: {schema!r:.80} cannot be described as JSON Schema ({reason}). Use a "

@@ -19,6 +19,7 @@ from enum import Enum
 from typing import Any
 
 from kitaru import models, render, timeline, upkeep
+from kitaru.frozen import Model
 from kitaru.log_store import LogStore, Pushed
 from kitaru.model_aliases import ModelAlias
 from kitaru.secrets import SecretSummary
@@ -77,7 +78,7 @@ def of_type(hint: Any) -> Schema:
         return PLAIN[hint]
     if isinstance(hint, type) and issubclass(hint, Enum):
         return words(*(each.value for each in hint))
-    if isinstance(hint, type) and issubclass(hint, models.Model):
+    if isinstance(hint, type) and issubclass(hint, Model):
         return ref(hint.__name__)
     if origin in (typing.Union, types.UnionType):
         return {"anyOf": [of_type(each) for each in arguments]}

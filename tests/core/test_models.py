@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import kitaru
 from kitaru import models
+from kitaru.frozen import Model, to_json
 from kitaru.models import MOVES, ExecutionStatus, LogEntry, Page, legal_actions, move, parse_status
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -20,7 +21,7 @@ ENTRY = LogEntry(NOON, "INFO", "step", "draft", "hello")
 MODELS = [
     value
     for value in vars(models).values()
-    if isinstance(value, type) and issubclass(value, models.Model) and value is not models.Model
+    if isinstance(value, type) and issubclass(value, Model) and value is not Model
 ]
 
 
@@ -159,5 +160,5 @@ class Word(Enum):
     )
 )
 def test_fields_become_plain_json(value):
-    data = models.to_json(value)
+    data = to_json(value)
     assert json.loads(json.dumps(data)) == data

@@ -16,7 +16,8 @@ from typing import ClassVar, Literal, NamedTuple, TypeAlias
 from kitaru import clock, config, ids, launch
 from kitaru.client.steering import Steering
 from kitaru.errors import KitaruNotFoundError, KitaruUsageError
-from kitaru.models import LOG_LEVELS, Execution, ExecutionStatus, LogEntry, Model, PendingWait
+from kitaru.frozen import Model
+from kitaru.models import LOG_LEVELS, Execution, ExecutionStatus, LogEntry, PendingWait
 from kitaru.redaction import is_storable
 from kitaru.store import Store, Transaction, executions, journal, logs, waits
 from kitaru.store.executions import Row

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from kitaru import clock, config
 from kitaru.client.following import Following, Idle, looks
-from kitaru.models import CallStatus, Execution, Model
+from kitaru.frozen import Model
+from kitaru.models import CallStatus, Execution
 from kitaru.store import executions, journal
 from kitaru.store.executions import Row
 
