@@ -127,8 +127,9 @@ often, `--json FILE` keeps the figures. `python -m benchmarks.scale`, `benchmark
 How it is measured: each side of a case is a process of its own that stays up. In each round every
 side does the same work once, or several times where it is short, and the order changes from round
 to round. A figure is the median of the rounds, with the least and the most. A ratio is made
-within each round, and its median is shown. A peer that is slow takes part in fewer rounds. All
-files lie on one disk; nothing is measured in memory.
+within each round, and its median is shown. A peer that is slow takes part in fewer rounds, and
+a peer's servers stand still while others are measured. All files lie on one disk; nothing is
+measured in memory.
 """
 
 NOT = """

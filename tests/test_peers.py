@@ -168,6 +168,13 @@ def test_closing_kills_what_the_worker_started(start: Start):
     until(lambda: has_ended(pid), "the worker's child is gone")
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it is told by /proc")
+def test_what_the_worker_started_stands_still_between_rounds(start: Start):
+    with start(WORKER) as worker:
+        stat = Path(f"/proc/{int(worker.run('child')['pid'])}/stat")
+        until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "it stands still")
+
+
 def test_what_the_worker_started_ends_when_nobody_can_ask_any_more(start: Start):
     worker = start(WORKER)
     pid = int(worker.run("child")["pid"])
