@@ -87,6 +87,7 @@ LAYERS: dict[str, int] = {
     "children": 5,
     "nested": 5,
     "awaited": 5,
+    "batches": 5,
     "tasks": 5,
     "turns": 5,
     "tries": 5,

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, NoReturn
 
+from kitaru.context import Unwind
 from kitaru.errors import KitaruUsageError
 from kitaru.journal import Step
 from kitaru.pool import Pool
@@ -85,3 +86,13 @@ def on_thread(pool: Pool, work: Callable[[], Any]) -> asyncio.Future[Any]:
 
     pool.run(run)
     return ended
+
+
+def report_unseen(loop: asyncio.AbstractEventLoop, told: dict[str, Any]) -> None:
+    """Tell of errors that nobody has seen, but not of a drive that has left its tasks."""
+    exc = told.get("exception")
+    has_left = isinstance(exc, Unwind) or (
+        isinstance(exc, BaseExceptionGroup) and exc.subgroup(Unwind) is not None
+    )
+    if not has_left:
+        loop.default_exception_handler(told)

@@ -7,10 +7,11 @@ exactly one. Each commit also learns whether the execution was cancelled or take
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from kitaru import clock, config, context, masks
@@ -108,12 +109,25 @@ class Ledger:
         commit.
         """
         with self.gathered(calls) as begin:
+            self.store.together(functools.partial(_part, begin, work))
 
-            def part(conn: Transaction) -> None:
-                begin(conn)
-                work(conn)
-
-            self.store.together(part)
+    def all_together(
+        self, works: Sequence[tuple[Callable[[Transaction], None], Collection[str | None]]]
+    ) -> list[BaseException | None]:
+        """The same for several works, each with its calls; returns what each has raised."""
+        gathered = [self.gathered(calls) for _, calls in works]
+        parts = [
+            functools.partial(_part, each.__enter__(), work)
+            for each, (work, _) in zip(gathered, works, strict=True)
+        ]
+        errors: list[BaseException | None]
+        try:
+            errors = self.store.all_together(parts)
+        except BaseException as exc:  # nothing was begun
+            errors = [exc for _ in works]
+        for each, error in zip(gathered, errors, strict=True):
+            each.__exit__(None, error, None)
+        return errors
 
     def gathered(self, calls: Collection[str | None] | None = None) -> _Gathered:
         """What has gathered, or what these calls and the flow's body (`None`) have told of it.
@@ -231,6 +245,13 @@ class Ledger:
     def renew(self, conn: Transaction) -> None:
         """Push the lease's expiry out, inside a commit."""
         leases.renew(conn, self.lease)
+
+
+def _part(
+    begin: Callable[[Transaction], None], work: Callable[[Transaction], None], conn: Transaction
+) -> None:
+    begin(conn)
+    work(conn)
 
 
 class _Gathered:

@@ -21,7 +21,8 @@ from contextvars import ContextVar
 from typing import Any
 
 from kitaru import attempts, clock, config, effects, tries
-from kitaru.awaited import AwaitedCall, UnawaitedCall, on_thread
+from kitaru.awaited import AwaitedCall, UnawaitedCall, on_thread, report_unseen
+from kitaru.batches import Batches
 from kitaru.calls import Calls
 from kitaru.children import Child
 from kitaru.context import CallRequest, ChildRequest, Request, Unwind
@@ -50,7 +51,7 @@ class TaskCalls(Calls):
         self._root: asyncio.Task[Any] | None = None
         self._lanes: weakref.WeakKeyDictionary[Any, Lane] = weakref.WeakKeyDictionary()
         self._resting: set[asyncio.Future[None]] = set()
-        self._commits = Pool(config.MAX_WORKERS)
+        self._batches = Batches(self.ledger)
         self._threads = Pool(_UNLIMITED)  # what runs here was let through before
         self._limit = asyncio.Semaphore(config.MAX_WORKERS)
         self._turns = Turns(())
@@ -69,7 +70,7 @@ class TaskCalls(Calls):
         self._loop = loop = self._new_loop()
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             loop.set_task_factory(self._make_task)
-            loop.set_exception_handler(_report)
+            loop.set_exception_handler(report_unseen)
             try:
                 return runner.run(self._main(body))
             except BaseException:  # the end of the drive counts, not what the flow made of it
@@ -281,7 +282,9 @@ class TaskCalls(Calls):
         A commit is seen out, and the cancellation kept for what follows.
         """
         if isinstance(effect, Commit):
-            ended = on_thread(self._commits, lambda: self._perform(effect, None))
+            if len(asyncio.all_tasks(self._loop)) == 1:  # nothing waits for this thread meanwhile
+                return self._perform(effect, None)
+            ended = self._batches.commit(effect)
             await call.see_out(ended)
             return ended.result()
         self._leave_if_cancelled(call)
@@ -294,7 +297,7 @@ class TaskCalls(Calls):
                 ended = on_thread(self._threads, lambda: self._perform(effect, stop))
                 await call.see_out(ended, stop.set)
             case Ask():
-                ended = on_thread(self._commits, lambda: self._perform(effect, None))
+                ended = on_thread(self._threads, lambda: self._perform(effect, None))
                 await call.see_out(ended)
             case Pause(seconds):
                 ended = self._apart(self._pause(seconds))
@@ -387,13 +390,3 @@ class TaskCalls(Calls):
         if self.ledger.interrupt.is_set() and self._root is not None:
             root, self._root = self._root, None  # once: the flow may have to clean up
             root.cancel()
-
-
-def _report(loop: asyncio.AbstractEventLoop, told: dict[str, Any]) -> None:
-    """Tell of errors that nobody has seen, but not of a drive that has left its tasks."""
-    exc = told.get("exception")
-    has_left = isinstance(exc, Unwind) or (
-        isinstance(exc, BaseExceptionGroup) and exc.subgroup(Unwind) is not None
-    )
-    if not has_left:
-        loop.default_exception_handler(told)

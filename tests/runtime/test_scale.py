@@ -45,6 +45,30 @@ def test_many_calls_on_threads_run_at_once_and_share_commits(home: Path) -> None
     assert len(seen) < MANY / 2
 
 
+def test_calls_in_tasks_that_end_together_share_commits(home: Path) -> None:
+    begun = 0
+
+    @checkpoint
+    async def meet(number: int) -> int:
+        nonlocal begun
+        begun += 1
+        while begun < MANY:
+            await asyncio.sleep(0)
+        return number
+
+    @flow
+    async def many() -> list[int]:
+        return list(await asyncio.gather(*(meet(number) for number in range(MANY))))
+
+    seen, store = commits(), drives.store()
+    handle = many.run()
+    until(lambda: begun > 0, "they run")
+    with store._lock:  # who comes first waits here, and the others gather behind it
+        until(lambda: begun == MANY, "all run")
+    assert handle.wait(60) == list(range(MANY))
+    assert len(seen) < MANY / 2
+
+
 def test_many_calls_in_tasks_run_at_once(home: Path) -> None:
     running: set[int] = set()
 
