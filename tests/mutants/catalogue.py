@@ -112,6 +112,20 @@ DRIVING = (
         ),
     ),
     Mutant(
+        "looked-at-again",
+        _CORE + "ledger.py",
+        "if self.store.commits != commit or clock.monotonic() - at > _FRESH_SECONDS:",
+        "if self.store.commits != commit:",
+        (_STORE + "test_right_after_a_commit_a_driver_asks_only_for_what_others_may_have_changed",),
+    ),
+    Mutant(
+        "own-commits-looked-at",
+        _CORE + "ledger.py",
+        "if self.store.commits != commit or clock.monotonic() - at > _FRESH_SECONDS:",
+        "if clock.monotonic() - at > _FRESH_SECONDS:",
+        (_STORE + "test_right_after_a_commit_a_driver_asks_only_for_what_others_may_have_changed",),
+    ),
+    Mutant(
         "cancel-wins",
         _CORE + "ledger.py",
         'if self.cancelled and action != "cancel":',

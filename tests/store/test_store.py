@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import kitaru
-from kitaru import KitaruClient, config
+from kitaru import KitaruClient, clock, config
 from kitaru.errors import (
     KitaruBackendError,
     KitaruCorruptionError,
@@ -243,6 +243,40 @@ def test_a_driver_that_was_overtaken_writes_nothing(home: Path):
 
     assert new.epoch == old.epoch + 1
     assert dump(home) == before
+
+
+class StandingClock(clock.Clock):
+    """Time that passes only by hand."""
+
+    at = 0.0
+
+    def monotonic(self) -> float:
+        return self.at
+
+
+@pytest.mark.parametrize("asks", ["this process", "another one"])
+def test_right_after_a_commit_a_driver_asks_only_for_what_others_may_have_changed(
+    home: Path, asks: str
+):
+    handle = steps.run(1)
+    handle.wait(20)
+    store, other = drives.store(), Store(config.find_home(), durability="normal")
+    with store.write() as conn:
+        row = executions.find(conn, handle.exec_id)
+        lease = leases.take(conn, execution=row.id, exec_id=row.exec_id, runner="rn-1")
+    ledger, asked = Ledger(store, lease, {}), []
+    store._reader.set_trace_callback(asked.append)
+    with clock.use(StandingClock()) as now:
+        ledger.together(lambda conn: None)
+        ledger.look()
+        assert asked == []  # the commit has just told
+        with (store if asks == "this process" else other).write() as conn:
+            leases.request_cancel(conn, lease.execution)
+        if asks == "another one":
+            now.at += 0.002  # an answer might have been under way as long
+        ledger.look()
+    assert ledger.cancelled
+    other.close()
 
 
 def test_metadata_merges_dicts_and_takes_the_last_of_anything_else(home: Path):
