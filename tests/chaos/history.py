@@ -21,6 +21,7 @@ A call's id is `exec_id/call_id`; values are JSON data.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -74,15 +75,18 @@ class History:
         line = json.dumps([t if since is None else since, t, os.getpid(), op, id, outcome])
         fd = os.open(self._path, os.O_WRONLY | os.O_APPEND)
         try:
-            os.write(fd, f"{line}\n".encode())
+            os.write(fd, f"\n{line}\n".encode())  # behind a line that a kill has cut off, too
             os.fsync(fd)
         finally:
             os.close(fd)
 
     def read(self) -> list[Event]:
-        """All lines of everybody, in the order of their ends."""
-        lines = map(json.loads, self._path.read_text().splitlines())
-        return sorted((Event(*line) for line in lines), key=lambda event: event.t)
+        """All lines of everybody, in the order of their ends; not one whose writer died in it."""
+        events = []
+        for line in filter(None, self._path.read_text().splitlines()):
+            with contextlib.suppress(ValueError):
+                events.append(Event(*json.loads(line)))
+        return sorted(events, key=lambda event: event.t)
 
 
 def now() -> int:

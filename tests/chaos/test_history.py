@@ -126,3 +126,11 @@ def test_lines_are_noted_where_there_is_a_history_only(home: Path) -> None:
     (event,) = History(home).read()
     assert event[2:] == (os.getpid(), "took", "kr-1", 1)
     assert event.since <= event.t
+
+
+def test_a_line_whose_writer_was_killed_in_it_spoils_no_other(home: Path) -> None:
+    History(home).begin().note("took", "kr-1", 1)
+    with (home / FILE).open("a") as torn:
+        torn.write('\n[52959023991095, 52959023991095, 28032, "got",')
+    History(home).note("took", "kr-2", 2)
+    assert [event.id for event in History(home).read()] == ["kr-1", "kr-2"]
