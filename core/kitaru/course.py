@@ -75,8 +75,8 @@ class Course:
                 self.halt(Unwind("stopped"))
         if self._deadline is not None:
             self.expire()
-            if self.halted is not None:
-                raise self.halted
+        if self.halted is not None:  # by now, maybe by another thread
+            raise self.halted
 
     def expire(self) -> None:
         """End the drive if the execution's time is over."""

@@ -70,9 +70,8 @@ class Database:
                     schema.ensure(self._writer, self.path)
         except sqlite3.OperationalError as exc:
             # Even who only reads makes an index beside the file; without others it needs none.
-            if exc.sqlite_errorcode != sqlite3.SQLITE_IOERR_SHMSIZE or not opening.is_current(
-                self.path
-            ):
+            has_room = exc.sqlite_errorcode != sqlite3.SQLITE_IOERR_SHMSIZE
+            if has_room or not opening.is_current(self.path):
                 raise
             self._lock.close()
             return NO_ROOM

@@ -147,7 +147,7 @@ def put(
         "attempts": values.dump([each.dump() for each in record.attempts])
         if record.attempts
         else None,
-        "failure": values.dump(record.failure) if record.failure is not None else None,
+        "failure": values.dump(record.failure),
         "original_call_id": record.original_call_id,
         "cached_from": record.cached_from,
         "ended_order": order,
