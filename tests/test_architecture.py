@@ -43,6 +43,8 @@ LAYERS: dict[str, int] = {
     "limits": 1,
     "statistics": 1,
     "upkeep": 1,
+    "usage": 1,
+    "usage_summary": 1,
     # the one SQLite file
     "store": 2,
     # pure decisions
@@ -62,6 +64,8 @@ LAYERS: dict[str, int] = {
     "model_aliases": 3,
     "log_backends": 3,
     "log_store": 3,
+    "prices": 3,
+    "providers": 3,
     # what user code calls inside a flow
     "definition": 4,
     "requests": 4,
@@ -72,6 +76,8 @@ LAYERS: dict[str, int] = {
     "logs": 4,
     "capture": 4,
     "llm": 4,
+    "conversation": 4,
+    "llm_usage": 4,
     "futures": 4,
     "current": 4,
     # drive one execution

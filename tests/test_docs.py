@@ -7,12 +7,14 @@ The blocks of one document run in order in one folder, each in a process of its 
 - In a ```console block, each line that begins with `$ ` is run by bash. It must succeed, and the
   lines after it, if any, must be what it prints (`...` stands for anything). The console blocks of
   a document share one store.
+- Models that are asked are those of `examples/model_server.py`.
 - `<!-- not-run: REASON -->` on the line before a block leaves it out (its file is still kept).
 """
 
 from __future__ import annotations
 
 import doctest
+import functools
 import inspect
 import json
 import os
@@ -27,6 +29,7 @@ import pytest
 
 import kitaru
 import kitaru_mcp
+from examples.model_server import ModelServer, scripted
 from kitaru.models import ExecutionStatus, legal_actions
 from kitaru_mcp import replies
 from tests import tool_table, warm
@@ -91,6 +94,12 @@ def read(document: str) -> str:
     return (ROOT / document).read_text(encoding="utf-8")
 
 
+@functools.cache
+def models() -> dict[str, str]:
+    """The settings by which all models are on a server here, until this process ends."""
+    return ModelServer(scripted()).settings()
+
+
 def run(command: list[str], folder: Path, home: Path) -> str:
     """Run a command as a reader would and return what it prints."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("KITARU_")}
@@ -98,7 +107,7 @@ def run(command: list[str], folder: Path, home: Path) -> str:
     result = subprocess.run(
         command,
         cwd=folder,
-        env=kept | {"PATH": path, "KITARU_HOME": str(home), "NO_COLOR": "1"},
+        env=kept | models() | {"PATH": path, "KITARU_HOME": str(home), "NO_COLOR": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -23,6 +23,8 @@ _PUBLIC = {
         "KitaruDivergenceError",
         "KitaruError",
         "KitaruExecutionError",
+        "KitaruLLMError",
+        "KitaruLLMTransientError",
         "KitaruLeaseError",
         "KitaruLogRetrievalError",
         "KitaruNotFoundError",
@@ -36,6 +38,8 @@ _PUBLIC = {
     "flow": ("Flow", "flow"),
     "futures": ("CheckpointFuture", "CheckpointGroup"),
     "handle": ("FlowHandle",),
+    "llm": ("llm", "llm_async"),
+    "llm_usage": ("record_llm_usage",),
     "logs": ("log",),
     "models": (
         "ArtifactRef",
@@ -97,6 +101,8 @@ if TYPE_CHECKING:
     from kitaru.errors import KitaruError as KitaruError
     from kitaru.errors import KitaruExecutionError as KitaruExecutionError
     from kitaru.errors import KitaruLeaseError as KitaruLeaseError
+    from kitaru.errors import KitaruLLMError as KitaruLLMError
+    from kitaru.errors import KitaruLLMTransientError as KitaruLLMTransientError
     from kitaru.errors import KitaruLogRetrievalError as KitaruLogRetrievalError
     from kitaru.errors import KitaruNotFoundError as KitaruNotFoundError
     from kitaru.errors import KitaruRuntimeError as KitaruRuntimeError
@@ -110,6 +116,9 @@ if TYPE_CHECKING:
     from kitaru.futures import CheckpointFuture as CheckpointFuture
     from kitaru.futures import CheckpointGroup as CheckpointGroup
     from kitaru.handle import FlowHandle as FlowHandle
+    from kitaru.llm import llm as llm
+    from kitaru.llm import llm_async as llm_async
+    from kitaru.llm_usage import record_llm_usage as record_llm_usage
     from kitaru.logs import log as log
     from kitaru.models import ArtifactRef as ArtifactRef
     from kitaru.models import ArtifactView as ArtifactView

@@ -5,12 +5,13 @@ It is written as steps (`effects`), which a sync flow's driver walks and an asyn
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from kitaru import clock, config, masks, redaction
+from kitaru import clock, config, masks, redaction, retry, usage
 from kitaru.context import CallRequest, CallScope, Request, Unwind
 from kitaru.course import Course
 from kitaru.effects import CalledOff, Commit, Pause, Recorded, Steps, Tried, Try
@@ -52,7 +53,9 @@ class RunningCall:
 
     def record(self) -> CallRecord:
         """The call's row while it runs."""
-        attempts = (*self.earlier, AttemptRecord(CallStatus.RUNNING, self.scope.started_at))
+        used = {usage.KEY: dict(self.scope.usage)} if self.scope.usage else {}
+        now = AttemptRecord(CallStatus.RUNNING, self.scope.started_at, metadata=used)
+        attempts = (*self.earlier, now)
         return row(
             self.step,
             self.request,
@@ -116,8 +119,10 @@ class Attempts:
             self._drive.course.check()  # a submitted call may have stood in the queue for long
             number = len(self._past) + 1
             begun = clock.not_before(_last_time(self._past))
-            scope = CallScope(self._drive.ledger.exec_id, self._step.call_id, number, begun)
+            exec_id, is_async = self._drive.ledger.exec_id, self._request.is_async
+            scope = CallScope(exec_id, self._step.call_id, number, begun, is_async)
             running = RunningCall(self._step, self._request, scope, self._past, clock.monotonic())
+            scope.keep = functools.partial(self._keep, running)
             self._drive.running.add(running)
             try:
                 tried_now: Tried = yield Try(self._request, scope)
@@ -144,7 +149,7 @@ class Attempts:
                 return Recorded(failure=failure, cause=tried_now.cause, order=self._order)
             yield self._commit(scope, CallStatus.RUNNING)
             try:
-                yield Pause(policy.pause(tried))
+                yield Pause(policy.pause(tried, asked=retry.asked_by(tried_now.cause)))
             except CalledOff:
                 yield self._commit(scope, CallStatus.CANCELLED)
                 return Recorded(order=self._order)
@@ -154,7 +159,23 @@ class Attempts:
         scope: CallScope, status: CallStatus, failure: dict[str, Any] | None = None
     ) -> AttemptRecord:
         ended_at = clock.not_before(scope.started_at)
-        return AttemptRecord(status, scope.started_at, ended_at, scope.metadata, failure)
+        return AttemptRecord(status, scope.started_at, ended_at, scope.recorded, failure)
+
+    def _keep(self, running: RunningCall) -> None:
+        """Write what an attempt has used by now; one that was left behind has ended already."""
+        scope, execution = running.scope, self._drive.ledger.lease.execution
+
+        def work(conn: Transaction) -> None:
+            if self._drive.running.has(running):
+                journal.put(conn, execution, running.record())
+            else:
+                used = {usage.KEY: dict(scope.usage)}
+                seq = self._step.seq
+                journal.amend(conn, execution, seq, attempt=scope.attempt, metadata=used)
+
+        with self._drive.course.guard():
+            self._drive.ledger.together(work, (None, self._step.call_id))
+            running.shown = True
 
     def _commit(
         self,
@@ -173,7 +194,7 @@ class Attempts:
             status,
             started_at=past[0].started_at,
             ended_at=None if status is CallStatus.RUNNING else past[-1].ended_at,
-            metadata=scope.metadata,
+            metadata=scope.recorded,
             failure=failure,
             # The only attempt of a simple call is told by its own row, unless a retry may empty it.
             attempts=past if len(past) > 1 or status is not CallStatus.COMPLETED else (),

@@ -75,6 +75,15 @@ class Calls:
         return self.ledger.exec_id
 
     @property
+    def home(self) -> config.Home:
+        """Where the store is."""
+        return self.store.home
+
+    def pause(self, seconds: float) -> None:
+        """Let seconds pass inside a checkpoint, unless the drive ends meanwhile."""
+        self.course.pause(seconds)
+
+    @property
     def is_busy(self) -> bool:
         """Whether a checkpoint runs, stands in a queue or pauses."""
         return bool(self.busy)

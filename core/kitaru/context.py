@@ -7,6 +7,8 @@ place is a `KitaruContextError` and never a half-made record. Nothing here does 
 from __future__ import annotations
 
 import contextlib
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -14,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from kitaru.errors import KitaruContextError, KitaruError, KitaruUsageError
 from kitaru.retry import RetryPolicy
+from kitaru.usage import KEY as USAGE_KEY
 
 if TYPE_CHECKING:  # a module that only defines flows loads no store
+    from kitaru.config import Home
     from kitaru.store import Store, Transaction
     from kitaru.store.artifacts import NewArtifact
     from kitaru.store.journal import CallKind
@@ -156,9 +160,37 @@ class CallScope:
     call_id: str
     attempt: int
     started_at: int
+    is_async: bool = False
     metadata: dict[str, Any] = field(default_factory=dict)
     artifacts: list[NewArtifact] = field(default_factory=list)
+    #: What it has used of models, by the id of each record, and how that is written at once.
+    usage: dict[str, dict[str, Any]] = field(default_factory=dict)
+    keep: Callable[[], None] | None = None
     is_abandoned: bool = False
+    _counts: Counter[str] = field(default_factory=Counter)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """The metadata that are recorded of it."""
+        return {**self.metadata, USAGE_KEY: self.usage} if self.usage else self.metadata
+
+    def number(self, name: str) -> int:
+        """Which event of this name comes next in the attempt (1-based); from any thread."""
+        with self._lock:
+            self._counts[name] += 1
+            return self._counts[name]
+
+    def add_usage(self, record: dict[str, Any], *, ends: bool = False) -> None:
+        """Take in what was used, and write it at once: it is paid for, whatever comes next.
+
+        Args:
+            record: an `llm_usage_v1` record.
+            ends: whether the attempt ends with it, and is about to be written anyway.
+        """
+        self.usage[record["record_id"]] = record
+        if self.keep is not None and not ends:
+            self.keep()
 
     def add_metadata(self, metadata: dict[str, Any]) -> None:
         """Take in metadata for the attempt."""
@@ -187,6 +219,9 @@ class Driver(Protocol):
 
     @property
     def exec_id(self) -> str: ...
+    @property
+    def home(self) -> Home: ...
+    def pause(self, seconds: float) -> None: ...
     def call(self, request: Request) -> Any: ...
     def submit(self, requests: Sequence[CallRequest], *, max_workers: int | None) -> list[Any]: ...
     def start_child(self, request: ChildRequest) -> Any: ...

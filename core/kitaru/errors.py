@@ -13,6 +13,8 @@
     │   │   ├── KitaruNotFoundError      no such execution, artifact, wait or secret (a LookupError)
     │   │   └── KitaruLogRetrievalError  logs could not be read
     │   ├── KitaruCorruptionError    stored bytes are damaged
+    │   ├── KitaruLLMError           a model gave no answer, or none that fits
+    │   │   └── KitaruLLMTransientError  … which it may give when it is asked again
     │   └── KitaruSerializationError a value that cannot be recorded or rebuilt
     └── KitaruWaitValidationError    an answer that does not fit the question's schema
 
@@ -97,6 +99,35 @@ class KitaruLogRetrievalError(KitaruBackendError):
 
 class KitaruCorruptionError(KitaruRuntimeError):
     """Stored bytes are damaged."""
+
+
+class KitaruLLMError(KitaruRuntimeError):
+    """A model gave no answer, or none that fits.
+
+    `provider` and `model` say which, `status_code` what HTTP status it told, if any.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str | None = None,
+        model: str | None = None,
+        status_code: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.provider = provider
+        self.model = model
+        self.status_code = status_code
+
+
+class KitaruLLMTransientError(KitaruLLMError):
+    """A model gave no answer now, and may give one when it is asked again.
+
+    `retry_after` are the seconds after which its provider asks to come back, if it does.
+    """
+
+    retry_after: float | None = None
 
 
 class KitaruSerializationError(KitaruRuntimeError):

@@ -22,7 +22,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, cast
 
-from kitaru import capture, config, context, failures, masks, targets
+from kitaru import capture, clock, config, context, failures, masks, targets
 from kitaru.checkpoint import Checkpoint
 from kitaru.context import CallScope
 from kitaru.store import artifacts, executions, open_store
@@ -98,9 +98,18 @@ class _Driver:
         """Hand over a line."""
         self._channel.send(line={name: getattr(record, name) for name in LogRecord.__slots__})
 
+    @property
+    def home(self) -> config.Home:
+        """Where the store is."""
+        return config.find_home()
+
+    def pause(self, seconds: float) -> None:
+        """Let seconds pass; who waits for this process ends it where it has to."""
+        clock.wait(threading.Event(), seconds)
+
     def read_named(self, exec_id: str, name: str) -> bytes:
         """The encoded value another execution has under a name."""
-        with open_store(config.find_home()).snapshot() as conn:
+        with open_store(self.home).snapshot() as conn:
             return artifacts.read_named(conn, executions.find(conn, exec_id), name)
 
 
@@ -113,6 +122,10 @@ class _Scope(CallScope):
     def add_metadata(self, metadata: dict[str, Any]) -> None:
         """Hand over metadata."""
         self.channel.send(metadata=metadata)
+
+    def add_usage(self, record: dict[str, Any], *, ends: bool = False) -> None:
+        """Hand over what was used."""
+        self.channel.send(usage=record)
 
     def add_artifact(self, artifact: NewArtifact) -> None:
         """Hand over a value to save."""
@@ -183,6 +196,7 @@ def _run(request: dict[str, Any], channel: _Channel) -> bytes:
         request["call_id"],
         request["attempt"],
         started_at=request["started_at"],
+        is_async=checkpoint.is_async,
         channel=channel,
     )
     # The rest of a driver cannot be reached: inside a checkpoint its calls are refused.

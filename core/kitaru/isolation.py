@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from kitaru import clock, config, context, failures, ids
-from kitaru.context import CallScope, IsolatedTask
+from kitaru.context import CallScope, IsolatedTask, Unwind
 from kitaru.effects import Tried
 from kitaru.errors import FailureOrigin, KitaruRuntimeError
 from kitaru.store.artifacts import NewArtifact
@@ -229,12 +229,19 @@ class _Child:
                 _show(sys.stdout, text)
             case {"metadata": metadata}:
                 self._scope.add_metadata(metadata)
+            case {"usage": record}:
+                self._use(record)
             case {"artifact": fields}:
                 data, tags = fields.pop("data").encode(), tuple(fields.pop("tags"))
                 self._scope.add_artifact(NewArtifact(**fields, tags=tags, data=data))
             case {"end": end}:
                 self.end = end
                 self._over.set()
+
+    def _use(self, record: dict[str, Any]) -> None:
+        # Where the drive is over by now, whoever waits for this learns it there.
+        with contextlib.suppress(Unwind):
+            self._scope.add_usage(record)
 
     def _hear_stderr(self) -> None:
         context.current_driver.set(None)

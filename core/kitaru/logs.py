@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kitaru import codec, context, redaction
+from kitaru import codec, context, redaction, usage_summary
 from kitaru.errors import KitaruContextError, KitaruUsageError
 
 
@@ -18,7 +18,7 @@ def log(**metadata: Any) -> None:
 
     Raises:
         KitaruContextError: called outside a running flow.
-        KitaruUsageError: a value is not JSON data.
+        KitaruUsageError: a value is not JSON data, or a key is one of Kitaru's own.
 
     Example:
         >>> import kitaru
@@ -36,6 +36,11 @@ def log(**metadata: Any) -> None:
     if driver is None:
         raise KitaruContextError(
             "kitaru.log() works inside a running @flow only. Call it in the flow or a checkpoint."
+        )
+    for key in filter(usage_summary.is_reserved, metadata):
+        raise KitaruUsageError(
+            f"kitaru.log(): {key!r} is written by Kitaru alone, from the records of what models "
+            "have used. Record that with kitaru.record_llm_usage(…)."
         )
     checked = json_metadata(metadata, what="kitaru.log()")
     if call is not None:

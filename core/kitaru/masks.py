@@ -33,6 +33,24 @@ _changing = threading.Lock()
 #: The homes with secrets, and which file of theirs was seen last.
 _homes: dict[Path, tuple[int, int, int]] = {}
 _installed: _Masks | None = None
+#: Values that were used here and are no secrets of a home, with whose they are.
+_added: dict[str, str] = {}
+
+
+def add(owner: str, value: str) -> None:
+    """Mask one more value in what this process shows or records to be shown.
+
+    Args:
+        owner: what warnings call it, such as the variable it comes from.
+        value: the value.
+    """
+    if _added.get(value) == owner:
+        return
+    global _installed
+    with _changing:
+        _added[value] = owner
+        _installed = _Masks([*_homes])
+        redaction.mask_with(_installed)
 
 
 def watch(home: config.Home) -> None:
@@ -50,12 +68,12 @@ def watch(home: config.Home) -> None:
             _homes.pop(home.path, None)
         else:
             _homes[home.path] = mark
-        _installed = _Masks([*_homes]) if _homes else None
+        _installed = _Masks([*_homes]) if _homes or _added else None
         redaction.mask_with(_installed)
 
 
 def are_known() -> bool:
-    """Whether any home has secrets."""
+    """Whether there is any value to be masked."""
     return _installed is not None
 
 
@@ -98,6 +116,7 @@ class _Masks:
             raise self._error
         try:
             values = [each for home in self._homes for each in _values(home)]
+            values += [(owner, value) for value, owner in [*_added.items()]]
         except KitaruError as exc:
             self._error, self._again = exc, clock.monotonic() + _AGAIN_SECONDS
             raise

@@ -33,15 +33,32 @@ class RetryPolicy:
         fits = isinstance(exc, self.retry_on) and not isinstance(exc, FINAL)
         return tried <= self.retries and fits
 
-    def pause(self, attempt: int, *, draw: Callable[[], float] = random.random) -> float:
+    def pause(
+        self,
+        attempt: int,
+        *,
+        asked: float | None = None,
+        draw: Callable[[], float] = random.random,
+    ) -> float:
         """Seconds to wait after the `attempt`-th failure (1-based).
 
         The pause grows by `backoff` each time up to a ceiling; a random half of it keeps
-        concurrent calls from coming back together.
+        concurrent calls from coming back together. A service that has `asked` for a pause gets no
+        shorter one, and up to a tenth more.
         """
+        if asked is not None:
+            return asked * (1 + draw() / 10)
         # `backoff ** n` overflows long before `min` could cap it.
         grown = self.delay * self.backoff ** min(attempt - 1, 64)
         return min(grown, config.RETRY_DELAY_MAX_SECONDS) * (0.5 + draw() / 2)
+
+
+def asked_by(exc: BaseException | None) -> float | None:
+    """The seconds a failure asks to be left alone for, as its `retry_after` says."""
+    seconds = getattr(exc, "retry_after", None)
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        return None
+    return float(seconds) if 0 <= seconds <= config.MAX_SECONDS else None
 
 
 def policy(

@@ -112,15 +112,22 @@ def _run(request: CallRequest, scope: CallScope) -> Tried:
 def _run_in_time(request: CallRequest, scope: CallScope, seconds: float) -> Tried:
     ended = threading.Event()
     outcome: list[Tried] = []
+    unwound: list[Unwind] = []
     bound = contextvars.copy_context()
 
     def work() -> None:
-        outcome.append(bound.run(_run, request, scope))
-        ended.set()
+        try:
+            outcome.append(bound.run(_run, request, scope))
+        except Unwind as unwind:
+            unwound.append(unwind)
+        finally:
+            ended.set()
 
     until = clock.monotonic() + seconds
     threading.Thread(target=work, name=f"kitaru-{scope.call_id}", daemon=True).start()
     if clock.wait(ended, max(0.0, until - clock.monotonic())):
+        if unwound:
+            raise unwound[0]
         return outcome[0]
     scope.is_abandoned = True
     return _timed_out(request, "its thread was left behind")

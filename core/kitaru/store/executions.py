@@ -10,9 +10,10 @@ from typing import Any
 from kitaru import clock, codec, config
 from kitaru.errors import KitaruNotFoundError
 from kitaru.models import Actions, Execution, ExecutionStatus, move
-from kitaru.store import journal, leases, refs, shown, values, waits
+from kitaru.store import journal, leases, refs, shown, usage, values, waits
 from kitaru.store import metadata as rows
 from kitaru.store.values import StoredValue
+from kitaru.usage_summary import SUMMARY_KEY
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +182,19 @@ def model(
         stalled=status is ExecutionStatus.RUNNING and leases.holder(row) != "alive",
         checkpoint_count=calls,
         artifact_count=row["saved"] + results,
-        llm_usage_summary=metadata.get("llm_usage_summary_v1"),
+        llm_usage_summary=_used(conn, row["id"], status=status, metadata=metadata),
         _client=client,
     )
+
+
+def _used(
+    conn: sqlite3.Connection, execution: int, *, status: ExecutionStatus, metadata: dict[str, Any]
+) -> dict[str, Any] | None:
+    """What an execution has used of models: by now, or as it was when it ended."""
+    if not status.is_finished:
+        return usage.summary(conn, execution)
+    found = metadata.get(SUMMARY_KEY)
+    return found if isinstance(found, dict) else None
 
 
 def read_inputs(conn: sqlite3.Connection, execution: int, *, exec_id: str) -> bytes:
@@ -236,6 +247,8 @@ def advance(
             row.id,
         ),
     )
+    if status.is_finished:
+        usage.settle(conn, row.id)
     return status
 
 

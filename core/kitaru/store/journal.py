@@ -171,6 +171,23 @@ def _insert(columns: tuple[str, ...]) -> str:
     return f"INSERT OR REPLACE INTO calls ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608
 
 
+def amend(
+    conn: sqlite3.Connection, execution: int, seq: int, *, attempt: int, metadata: dict[str, Any]
+) -> None:
+    """Add to the metadata of an attempt (1-based) that has ended before it was left alone."""
+    row = conn.execute(
+        "SELECT call_id, attempts FROM calls WHERE execution = ? AND seq = ?", (execution, seq)
+    ).fetchone()
+    attempts = None if row is None else values.load(row["attempts"], what=f"Call {row['call_id']}")
+    if attempts is None or len(attempts) < attempt:
+        return
+    attempts[attempt - 1]["metadata"] |= metadata
+    conn.execute(
+        "UPDATE calls SET attempts = ? WHERE execution = ? AND seq = ?",
+        (values.dump(attempts), execution, seq),
+    )
+
+
 def settle(conn: sqlite3.Connection, execution: int, seqs: Iterable[int]) -> None:
     """Mark failures as part of the flow's history."""
     conn.executemany(

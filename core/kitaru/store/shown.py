@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from kitaru import clock, ids
+from kitaru import clock, ids, usage
 from kitaru.errors import FailureOrigin
 from kitaru.models import ArtifactRef, CheckpointAttempt, CheckpointCall, FailureInfo
 from kitaru.store import values
@@ -39,6 +40,8 @@ def call_model(
                 record.failure,
             ),
         )
+    reuse = usage.reuse_of(original_call_id=record.original_call_id, cached_from=record.cached_from)
+    metadata = _metadata(record.metadata, reuse)
     return CheckpointCall(
         call_id=record.call_id,
         name=ids.call_name(record.call_id),
@@ -46,7 +49,7 @@ def call_model(
         status=record.status,
         started_at=_time(record.started_at),
         ended_at=_time(record.ended_at),
-        metadata=dict(record.metadata),
+        metadata=metadata,
         original_call_id=record.original_call_id,
         parent_call_ids=record.parents,
         cached_from=record.cached_from,
@@ -63,7 +66,19 @@ def call_model(
             for number, attempt in enumerate(attempts, 1)
         ),
         artifacts=artifacts,
+        llm_usage_records=tuple(
+            usage.of_call(metadata, [each.metadata for each in attempts], reuse=reuse)
+        ),
     )
+
+
+def _metadata(metadata: Mapping[str, Any], reuse: usage.Reuse | None) -> dict[str, Any]:
+    """A call's metadata; usage that it has taken over is told to be so."""
+    found = dict(metadata)
+    if reuse is not None and usage.KEY in found:
+        records = usage.of_call(found, (), reuse=reuse)
+        found[usage.KEY] = {record["record_id"]: record for record in records}
+    return found
 
 
 def _time(value: int | None) -> Any:

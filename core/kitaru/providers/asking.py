@@ -1,0 +1,135 @@
+"""One request to a provider: its client, the request, the answer or what went wrong.
+
+Clients keep their connections and are kept themselves: for the process, or where the code is
+async for the event loop they were made on, with which they are closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from kitaru.providers import anthropic, openai
+from kitaru.providers.access import Access
+from kitaru.providers.answer import Answer, Ask, Listener
+from kitaru.providers.refusals import failed
+
+if TYPE_CHECKING:
+    import asyncio
+
+_DIALECTS: dict[str, Any] = {"openai": openai, "anthropic": anthropic}
+_clients: dict[Access, Any] = {}
+_lock = threading.Lock()
+_async_clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Access, Any]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def ask(access: Access, question: Ask, answer: Answer, *, listener: Listener | None) -> None:
+    """Ask a model, and wait for its answer.
+
+    Args:
+        access: how it is reached.
+        question: what it is asked.
+        answer: filled as it comes, so that it tells too what came of one that broke off.
+        listener: takes the text in pieces as they come; without one it comes as a whole.
+
+    Raises:
+        Failed: there is no answer.
+        KitaruUsageError: the SDK is not installed.
+    """
+    sdk, dialect = access.module(), _DIALECTS[access.sdk]
+    with _translating(sdk, access):
+        create = dialect.create(_client(access, sdk))
+        request = dialect.request(question, access.provider)
+        if listener is None:
+            dialect.read(create(**request), question, answer)
+            return
+        with create(**request, **dialect.STREAMED) as stream:
+            for event in stream:
+                if piece := dialect.piece(event, question, answer):
+                    listener(piece)
+
+
+async def ask_async(
+    access: Access, question: Ask, answer: Answer, *, listener: Listener | None
+) -> None:
+    """The same where code is async."""
+    sdk, dialect = access.module(), _DIALECTS[access.sdk]
+    with _translating(sdk, access):
+        create = dialect.create(await _async_client(access, sdk))
+        request = dialect.request(question, access.provider)
+        if listener is None:
+            dialect.read(await create(**request), question, answer)
+            return
+        async with await create(**request, **dialect.STREAMED) as stream:
+            async for event in stream:
+                if piece := dialect.piece(event, question, answer):
+                    listener(piece)
+
+
+@contextlib.contextmanager
+def _translating(sdk: Any, access: Access) -> Iterator[None]:
+    try:
+        yield
+    except Exception as exc:  # an SDK's and its transport's, which are of many kinds
+        # Without the chain: those exceptions hold requests, with their headers.
+        raise failed(exc, sdk, access) from None
+
+
+def _options(access: Access) -> dict[str, Any]:
+    key = {"auth_token" if access.is_token else "api_key": access.key}
+    address = {} if access.base_url is None else {"base_url": access.base_url}
+    return {**key, **address, "max_retries": 0}
+
+
+def _client(access: Access, sdk: Any) -> Any:
+    with _lock:
+        if access not in _clients:
+            make = getattr(sdk, _DIALECTS[access.sdk].CLIENT)
+            _clients[access] = _made(access, make)
+        return _clients[access]
+
+
+def _made(access: Access, make: Callable[..., Any]) -> Any:
+    client = make(**_options(access))
+    if access.sdk == "openai" and access.provider != "openai":
+        # Read from the environment, and meant for OpenAI itself.
+        client.organization = client.project = None
+    return client
+
+
+async def _async_client(access: Access, sdk: Any) -> Any:
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    of_loop = _async_clients.setdefault(loop, {})
+    if access not in of_loop:
+        make = getattr(sdk, f"Async{_DIALECTS[access.sdk].CLIENT}")
+        holder = _held(access, make)
+        # The loop closes async generators when it ends, and this one its client.
+        of_loop[access] = (await anext(holder), holder)
+    return of_loop[access][0]
+
+
+async def _held(access: Access, make: Callable[..., Any]) -> AsyncGenerator[Any]:
+    client = _made(access, make)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+def _forget() -> None:
+    """The parent's connections are not a forked child's."""
+    global _lock
+    _lock = threading.Lock()
+    _clients.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

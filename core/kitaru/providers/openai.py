@@ -1,0 +1,79 @@
+"""What OpenAI's Chat Completions speak, which Ollama and OpenRouter understand too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kitaru.providers.answer import Answer, Ask
+from kitaru.usage import Tokens
+
+CLIENT = "OpenAI"
+STREAMED: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
+
+
+def create(client: Any) -> Any:
+    """The call that asks."""
+    return client.chat.completions.create
+
+
+def request(ask: Ask, provider: str) -> dict[str, Any]:
+    """The arguments of the call."""
+    system = [] if ask.system is None else [{"role": "system", "content": ask.system}]
+    found: dict[str, Any] = {"model": ask.model, "messages": [*system, *ask.messages]}
+    if ask.temperature is not None:
+        found["temperature"] = ask.temperature
+    if ask.max_tokens is not None:
+        # OpenAI's newer models take no other name, servers that imitate it know the older one.
+        name = "max_completion_tokens" if provider == "openai" else "max_tokens"
+        found[name] = ask.max_tokens
+    if ask.schema is not None:
+        found["response_format"] = _format(ask.schema)
+    if provider == "openrouter":  # it tells what an answer cost when it is asked to
+        found["extra_body"] = {"usage": {"include": True}}
+    return found
+
+
+def _format(schema: type[Any]) -> dict[str, Any]:
+    from openai import pydantic_function_tool
+
+    # The SDK makes the strict form of a schema for tools only; it is the same here.
+    function: Any = pydantic_function_tool(schema)["function"]
+    json_schema = {"name": function["name"], "schema": function["parameters"], "strict": True}
+    return {"type": "json_schema", "json_schema": json_schema}
+
+
+def read(response: Any, ask: Ask, answer: Answer) -> None:
+    """Take in an answer."""
+    _count(response, answer)
+    choice = response.choices[0]
+    answer.text = choice.message.content or ""
+    answer.refusal = getattr(choice.message, "refusal", None)
+    _finish(choice.finish_reason, answer)
+
+
+def piece(chunk: Any, ask: Ask, answer: Answer) -> str:
+    """Take in a piece of an answer; returns its text."""
+    _count(chunk, answer)
+    for choice in chunk.choices[:1]:
+        _finish(choice.finish_reason, answer)
+        if refusal := getattr(choice.delta, "refusal", None):
+            answer.refusal = (answer.refusal or "") + refusal
+        if text := choice.delta.content:
+            answer.text += text
+            return str(text)
+    return ""
+
+
+def _count(told: Any, answer: Answer) -> None:
+    answer.model = told.model or answer.model
+    if told.usage is not None:
+        answer.tokens = Tokens.of(told.usage.model_dump())
+        cost = getattr(told.usage, "cost", None)  # OpenRouter's, in dollars
+        if isinstance(cost, (int, float)) and not isinstance(cost, bool):
+            answer.cost_usd = float(cost)
+
+
+def _finish(reason: str | None, answer: Answer) -> None:
+    if reason is not None:
+        answer.finish_reason = reason
+        answer.is_cut = reason == "length"
