@@ -19,7 +19,7 @@ from kitaru.errors import FailureOrigin, KitaruSerializationError, KitaruUsageEr
 from kitaru.journal import Step
 from kitaru.ledger import Ledger
 from kitaru.models import CallStatus
-from kitaru.store import Transaction, artifacts, journal
+from kitaru.store import Transaction, artifacts, executions, journal
 from kitaru.store.artifacts import NewArtifact
 from kitaru.store.journal import AttemptRecord, CallRecord
 
@@ -162,7 +162,10 @@ class Attempts:
         return AttemptRecord(status, scope.started_at, ended_at, scope.recorded, failure)
 
     def _keep(self, running: RunningCall) -> None:
-        """Write what an attempt has used by now; one that was left behind has ended already."""
+        """Write what an attempt has used by now.
+
+        One that was left behind has ended already, and its execution may have.
+        """
         scope, execution = running.scope, self._drive.ledger.lease.execution
 
         def work(conn: Transaction) -> None:
@@ -172,6 +175,7 @@ class Attempts:
                 used = {usage.KEY: dict(scope.usage)}
                 seq = self._step.seq
                 journal.amend(conn, execution, seq, attempt=scope.attempt, metadata=used)
+                executions.settle_again(conn, execution)
 
         with self._drive.course.guard():
             self._drive.ledger.together(work, (None, self._step.call_id))

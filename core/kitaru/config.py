@@ -78,10 +78,10 @@ MAX_WORKERS = 16
 RETRY_DELAY_SECONDS = 1.0
 RETRY_BACKOFF = 2.0
 RETRY_DELAY_MAX_SECONDS = 60.0
-#: How often a request to a model is repeated after a failure that may pass, and the longest pause
-#: a provider may ask for; what asks for more has failed.
+#: The longest pause that a service may ask for with its `retry_after`.
+RETRY_AFTER_MAX_SECONDS = 300.0
+#: How often a request to a model is repeated after a failure that may pass.
 LLM_RETRIES = 4
-LLM_RETRY_AFTER_MAX_SECONDS = 300.0
 #: Of an answer that streams: the most characters without a newline that are one line of the log.
 LLM_LINE_CHARACTERS = 160
 #: Larger values (in bytes) are told by size and digest in an export, unless it is raw.

@@ -16,6 +16,7 @@ from kitaru import (
     clock,
     codec,
     config,
+    context,
     ids,
     llm_usage,
     model_aliases,
@@ -125,6 +126,7 @@ class _Request:
     """One request, and what is left behind of it."""
 
     def __init__(self, event: Event) -> None:
+        context.refuse_late(event.scope, "A request to a model")
         question = event.question
         self._event = event
         self._model = question.resolved(event.driver)
@@ -178,7 +180,7 @@ class _Request:
             self._lines.end()
         asked = failure.retry_after
         told = f"did not answer: {failure.reason}"
-        if asked is not None and asked > config.LLM_RETRY_AFTER_MAX_SECONDS:
+        if asked is not None and asked > config.RETRY_AFTER_MAX_SECONDS:
             return self._error(
                 f"{told}. It asks to be left alone for {asked:.0f} seconds, which is longer than "
                 "an execution waits for it",

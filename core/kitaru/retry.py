@@ -54,11 +54,11 @@ class RetryPolicy:
 
 
 def asked_by(exc: BaseException | None) -> float | None:
-    """The seconds a failure asks to be left alone for, as its `retry_after` says."""
+    """The seconds a failure asks to be left alone for, as its `retry_after` says; not too many."""
     seconds = getattr(exc, "retry_after", None)
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         return None
-    return float(seconds) if 0 <= seconds <= config.MAX_SECONDS else None
+    return min(float(seconds), config.RETRY_AFTER_MAX_SECONDS) if seconds >= 0 else None
 
 
 def policy(

@@ -52,7 +52,6 @@ def summary(records: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
 
     What a provider has refused is counted apart: it took no tokens and no money.
     """
-    whole = _Sums()
     models: dict[str, _Sums] = {}
     adapters: dict[str, None] = {}
     warnings: Counter[str] = Counter()
@@ -63,13 +62,12 @@ def summary(records: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
         if record["billing_effect"] == NOT_INCURRED:
             failed += 1
             continue
-        whole.add(record)
         models.setdefault(model_of(record), _Sums()).add(record)
     if not adapters:
         return None
     return {
         "schema_version": VERSION,
-        **whole.numbers(),
+        **_whole(models.values()),
         "failed_usage_record_count": failed,
         "adapters": [*adapters],
         "models": [*models],
@@ -100,6 +98,17 @@ _OF_MODEL = (
     "display_cost_usd",
     "records_without_cost_count",
 )
+
+
+def _whole(models: Iterable[_Sums]) -> dict[str, int | float]:
+    """The numbers of all models together."""
+    every = [each.numbers() for each in models]
+    return {
+        name: math.fsum(each[name] for each in every)
+        if name in COSTS
+        else sum(each[name] for each in every)
+        for name in _NUMBERS
+    }
 
 
 def _some(numbers: Mapping[str, int | float]) -> dict[str, int | float]:

@@ -252,6 +252,12 @@ def advance(
     return status
 
 
+def settle_again(conn: sqlite3.Connection, execution: int) -> None:
+    """What models have used became known late: sum it up anew where the execution has ended."""
+    if at(conn, execution).status.is_finished:
+        usage.settle(conn, execution)
+
+
 def stop(conn: sqlite3.Connection, row: Row, *, action: str = "cancel", reason: str) -> None:
     """Cancel an execution and its children: those that are driven at their next durable call."""
     _stop(conn, row, action=action, reason=reason)
