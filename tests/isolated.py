@@ -288,3 +288,8 @@ if __name__ == "__main__":
     from tests import isolated
 
     Attempt().make(isolated.make_task(isolated.stays, os.environ["KITARU_HOME"]))
+
+
+@kitaru.checkpoint(runtime="isolated")
+def ask_a_model(prompt: str) -> str:
+    return kitaru.llm(prompt, model="openai/gpt-5-nano")

@@ -24,7 +24,7 @@ from kitaru import (
     redaction,
 )
 from kitaru.context import CallScope, Driver
-from kitaru.errors import KitaruLLMError, KitaruLLMTransientError
+from kitaru.errors import KitaruError, KitaruLLMError, KitaruLLMTransientError
 from kitaru.model_aliases import ResolvedModel
 from kitaru.providers import Answer, Ask, Failed, ask, ask_async, find_access
 from kitaru.store.artifacts import NewArtifact
@@ -104,6 +104,8 @@ class Event:
             ask(request.access, request.ask, request.answer, listener=request.listener)
         except Failed as exc:
             raise request.refused(exc) from None
+        except KitaruError:  # nothing was asked
+            raise
         except BaseException:
             request.broke_off()
             raise
@@ -116,6 +118,8 @@ class Event:
             await ask_async(request.access, request.ask, request.answer, listener=request.listener)
         except Failed as exc:
             raise request.refused(exc) from None
+        except KitaruError:  # nothing was asked
+            raise
         except BaseException:
             request.broke_off()
             raise

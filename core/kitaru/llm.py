@@ -70,7 +70,7 @@ def llm(
         model: an alias, or `provider/name`; else `KITARU_DEFAULT_MODEL`, else the default alias.
         system: what the model is told before all else.
         temperature: how freely it answers, as the provider has it.
-        max_tokens: the longest answer, in tokens; for Anthropic 8192 unless it is given.
+        max_tokens: the longest answer, in tokens; for Anthropic 16384 unless it is given.
         name: what it is called in the record; the next ones are `name#2`, `name#3`, ….
         schema: a pydantic model that the answer is to fit, and is returned as.
         stream: whether the text goes into the execution's log while it comes.

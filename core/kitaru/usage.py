@@ -77,7 +77,9 @@ class Tokens:
             cached=cached,
             cache_written=written,
             reasoning=_integer(
-                _part(raw, "completion_tokens_details", "output_tokens_details"), "reasoning_tokens"
+                _part(raw, "completion_tokens_details", "output_tokens_details"),
+                "reasoning_tokens",
+                "thinking_tokens",
             ),
             raw=raw,
         )

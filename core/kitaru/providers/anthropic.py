@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from typing import Any
 
+from kitaru.errors import KitaruUsageError
 from kitaru.providers.answer import Answer, Ask
 from kitaru.usage import Tokens
 
 CLIENT = "Anthropic"
 STREAMED: dict[str, Any] = {"stream": True}
 #: It must be told how long an answer may be.
-MAX_TOKENS = 8192
-_TOOL = "answer"
+MAX_TOKENS = 16_384
+_WITH_TEMPERATURE = "2023-06-01"
+_CUT = ("max_tokens", "model_context_window_exceeded")
 
 
 def create(client: Any) -> Any:
@@ -37,10 +39,12 @@ def request(ask: Ask, provider: str) -> dict[str, Any]:
     if systems:
         found["system"] = _together(systems)
     if ask.temperature is not None:
-        found["temperature"] = ask.temperature
+        # Its newer versions know no temperature, nor do the SDKs that speak them; who asks for one
+        # asks the version that has it.
+        found["extra_body"] = {"temperature": ask.temperature}
+        found["extra_headers"] = {"anthropic-version": _WITH_TEMPERATURE}
     if ask.schema is not None:
-        found["tools"] = [_tool(ask.schema)]
-        found["tool_choice"] = {"type": "tool", "name": _TOOL}
+        found["output_config"] = {"format": _format(ask.schema)}
     return found
 
 
@@ -54,23 +58,34 @@ def _together(systems: list[Any]) -> Any:
     ]
 
 
-def _tool(schema: type[Any]) -> dict[str, Any]:
-    """A tool whose input is the answer: the one form every model and SDK release knows."""
-    return {
-        "name": _TOOL,
-        "description": f"Give the answer as {schema.__name__}.",
-        "input_schema": schema.model_json_schema(),
-    }
+def _format(schema: type[Any]) -> dict[str, Any]:
+    from anthropic import transform_schema
+
+    found = schema.model_json_schema()
+    for name in _open_mappings(found):
+        raise KitaruUsageError(
+            f"kitaru.llm(): {name!r} of {schema.__name__} is a dict with keys of any name, which "
+            "the answers of Anthropic's models cannot have; make it a list of objects."
+        )
+    return {"type": "json_schema", "schema": transform_schema(found)}
+
+
+def _open_mappings(schema: Any, name: str = "a field") -> Iterator[str]:
+    """Where a JSON Schema lets objects have any keys; the SDK would turn these into empty ones."""
+    if isinstance(schema, dict):
+        if schema.get("additionalProperties") and "properties" not in schema:
+            yield name
+        for key, part in schema.items():
+            yield from _open_mappings(part, key)
+    elif isinstance(schema, list):
+        for part in schema:
+            yield from _open_mappings(part, name)
 
 
 def read(response: Any, ask: Ask, answer: Answer) -> None:
     """Take in an answer."""
     _count(response, answer)
-    for block in response.content:
-        if block.type == "text" and ask.schema is None:
-            answer.text += block.text
-        elif block.type == "tool_use" and ask.schema is not None:
-            answer.text = json.dumps(block.input)
+    answer.text = "".join(block.text for block in response.content if block.type == "text")
     _finish(response.stop_reason, answer)
 
 
@@ -82,12 +97,9 @@ def piece(event: Any, ask: Ask, answer: Answer) -> str:
         # Its counts are of the whole answer, and leave out what has not changed since the start.
         _use(event.usage, answer)
         _finish(event.delta.stop_reason, answer)
-    elif event.type == "content_block_delta":
-        wanted = "text_delta" if ask.schema is None else "input_json_delta"
-        if event.delta.type == wanted:
-            text = event.delta.text if ask.schema is None else event.delta.partial_json
-            answer.text += text
-            return str(text)
+    elif event.type == "content_block_delta" and event.delta.type == "text_delta":
+        answer.text += event.delta.text
+        return str(event.delta.text)
     return ""
 
 
@@ -104,6 +116,6 @@ def _use(usage: Any, answer: Answer) -> None:
 def _finish(reason: str | None, answer: Answer) -> None:
     if reason is not None:
         answer.finish_reason = reason
-        answer.is_cut = reason == "max_tokens"
+        answer.is_cut = reason in _CUT
         if reason == "refusal":
             answer.refusal = answer.text or "no reason is given"
