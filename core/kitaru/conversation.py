@@ -234,7 +234,9 @@ class _Request:
             finish_reason=answer.finish_reason,
             warnings=tuple(map(redaction.recordable, [*warnings, *filter(None, [unpriced])])),
         )
-        llm_usage.add(interaction, event.scope, ends=event.is_call and status != "interrupted")
+        # A coroutine may be cancelled with its drive before its end is written.
+        ends = event.is_call and status != "interrupted" and not event.scope.is_async
+        llm_usage.add(interaction, event.scope, ends=ends)
 
 
 class _Lines:
