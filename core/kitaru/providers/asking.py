@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kitaru.providers import anthropic, openai
 from kitaru.providers.access import Access
-from kitaru.providers.answer import Answer, Ask, Listener
+from kitaru.providers.answer import Answer, Ask, Failed, Listener
 from kitaru.providers.refusals import failed
 
 if TYPE_CHECKING:
@@ -47,11 +47,15 @@ def ask(access: Access, question: Ask, answer: Answer, *, listener: Listener | N
         create = dialect.create(_client(access, sdk))
         request = dialect.request(question, access.provider)
         if listener is None:
-            dialect.read(create(**request), question, answer)
+            response = create(**request)
+            with _reading():
+                dialect.read(response, question, answer)
             return
         with create(**request, **dialect.STREAMED) as stream:
             for event in stream:
-                if piece := dialect.piece(event, question, answer):
+                with _reading():
+                    piece = dialect.piece(event, question, answer)
+                if piece:
                     listener(piece)
 
 
@@ -64,11 +68,15 @@ async def ask_async(
         create = dialect.create(await _async_client(access, sdk))
         request = dialect.request(question, access.provider)
         if listener is None:
-            dialect.read(await create(**request), question, answer)
+            response = await create(**request)
+            with _reading():
+                dialect.read(response, question, answer)
             return
         async with await create(**request, **dialect.STREAMED) as stream:
             async for event in stream:
-                if piece := dialect.piece(event, question, answer):
+                with _reading():
+                    piece = dialect.piece(event, question, answer)
+                if piece:
                     listener(piece)
 
 
@@ -79,6 +87,16 @@ def _translating(sdk: Any, access: Access) -> Iterator[None]:
     except Exception as exc:  # an SDK's and its transport's, which are of many kinds
         # Without the chain: those exceptions hold requests, with their headers.
         raise failed(exc, sdk, access) from None
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """SDKs give on what a provider sends, whether it is an answer or not."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError):
+        reason = "what it has sent is no answer of a model; look at what is at its address"
+        raise Failed(reason, is_transient=False) from None
 
 
 def _options(access: Access) -> dict[str, Any]:

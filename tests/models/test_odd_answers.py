@@ -1,0 +1,81 @@
+"""Providers that send what is no answer, or half of one: always told, and nothing is lost."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import kitaru
+from tests.models.conftest import Models
+from tests.models.test_llm import BOTH, GPT, ran
+
+_MESSAGE = {"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}
+_CHAT = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [_MESSAGE]}
+
+
+class _Odd(http.server.BaseHTTPRequestHandler):
+    body: bytes = b""
+    kind = "application/json"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Type", self.kind)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+
+@pytest.fixture
+def odd(models: Models, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Odd]]:
+    """A server that sends whatever the test wants."""
+
+    class Handler(_Odd):
+        pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+    monkeypatch.setenv("OPENAI_BASE_URL", address)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", address)
+    yield Handler
+    server.shutdown()
+    server.server_close()
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("text/html", "<html>Welcome to the proxy</html>"),
+        ("application/json", "{}"),
+        ("application/json", "[]"),
+        ("application/json", '"x"'),
+        ("application/json", '{"choices": [], "content": null, "usage": null}'),
+    ],
+)
+def test_what_is_no_answer_is_told_as_that(odd: type[_Odd], model: str, kind: str, body: str):
+    odd.kind, odd.body = kind, body.encode()
+    found = ran(lambda: kitaru.llm("x", model=model))
+    assert found.failure is not None
+    assert "what it has sent is no answer of a model" in found.failure.message
+    assert len(found.checkpoints[0].attempts) == 1
+
+
+def test_an_answer_without_counts_is_an_answer_whose_tokens_nobody_knows(odd: type[_Odd]):
+    odd.body = json.dumps(_CHAT).encode()
+    found = ran(lambda: kitaru.llm("x", model=GPT))
+    assert found.result == "x"
+    assert found.llm_usage_summary is not None
+    assert found.llm_usage_summary["total_tokens"] == 0
+    assert found.llm_usage_summary["records_without_cost_count"] == 1
+    (record,) = found.checkpoints[0].llm_usage_records
+    assert record["usage"]["total_tokens"] is None
