@@ -178,8 +178,8 @@ class _Request:
     def refused(self, failure: Failed) -> KitaruLLMError:
         """The error for a request without an answer."""
         begun = bool(self.answer.text) or self.answer.tokens.total is not None
-        is_unsure = begun or (failure.is_transient and failure.status_code is None)
-        self._record("interrupted" if is_unsure else "failed", [failure.reason])
+        is_broken = begun or failure.is_billed
+        self._record("interrupted" if is_broken else "failed", [failure.reason])
         if self._lines is not None:
             self._lines.end()
         asked = failure.retry_after

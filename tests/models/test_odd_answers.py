@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 import kitaru
+from examples.model_server import Reply
 from tests.models.conftest import Models
-from tests.models.test_llm import BOTH, GPT, ran
+from tests.models.test_llm import BOTH, CLAUDE, GPT, ran
 
 _MESSAGE = {"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}
 _CHAT = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [_MESSAGE]}
@@ -79,3 +80,30 @@ def test_an_answer_without_counts_is_an_answer_whose_tokens_nobody_knows(odd: ty
     assert found.llm_usage_summary["records_without_cost_count"] == 1
     (record,) = found.checkpoints[0].llm_usage_records
     assert record["usage"]["total_tokens"] is None
+
+
+@BOTH
+def test_what_never_came_to_a_provider_is_not_counted(
+    models: Models, monkeypatch: pytest.MonkeyPatch, model: str
+):
+    models.server.close()
+    found = ran(lambda: kitaru.llm("x", model=model, retries=0))
+    assert found.failure is not None
+    assert "it cannot be reached (ConnectError)" in found.failure.message
+    (record,) = found.checkpoints[0].llm_usage_records
+    assert (record["status"], record["billing_effect"]) == ("failed", "not_incurred")
+
+
+@BOTH
+@pytest.mark.parametrize(("stream", "pieces"), [(False, 0), (True, 0), (True, 3)])
+def test_what_breaks_off_may_be_charged_for_and_has_what_was_told_by_then(
+    models: Models, model: str, stream: bool, pieces: int
+):
+    models.reply = lambda request: Reply("a text of some words", breaks_after=pieces)
+    found = ran(lambda: kitaru.llm("x", model=model, stream=stream, retries=0))
+    assert found.failure is not None
+    (record,) = found.checkpoints[0].llm_usage_records
+    assert (record["status"], record["billing_effect"]) == ("interrupted", "unknown")
+    assert (record["usage"]["total_tokens"] or 0) == sum(models.tokens)
+    if model == CLAUDE and pieces:  # it tells what went in before all else
+        assert record["usage"]["input_tokens"] == models.tokens[0] > 0

@@ -46,6 +46,7 @@ class Failed(Exception):
         is_transient: whether the same request may succeed later.
         status_code: the HTTP status, if there was one.
         retry_after: the seconds after which it asks to come back.
+        is_billed: whether it may be charged for; what was refused, or never sent, is not.
     """
 
     def __init__(
@@ -55,9 +56,11 @@ class Failed(Exception):
         is_transient: bool,
         status_code: int | None = None,
         retry_after: float | None = None,
+        is_billed: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.is_transient = is_transient
         self.status_code = status_code
         self.retry_after = retry_after
+        self.is_billed = is_billed

@@ -26,18 +26,26 @@ def failed(exc: Exception, sdk: Any, access: Access) -> Failed:
     if isinstance(exc, sdk.APIStatusError):
         return _refused(exc, access)
     if isinstance(exc, sdk.APITimeoutError):
-        return Failed("it did not answer in time", is_transient=True)
+        told = "it did not answer in time"
+        return Failed(told, is_transient=True, is_billed=_is_sent(exc))
     if isinstance(exc, sdk.APIConnectionError):
-        return Failed(_unreached(exc, access), is_transient=True)
+        return Failed(_unreached(exc, access), is_transient=True, is_billed=_is_sent(exc))
     if isinstance(exc, sdk.APIResponseValidationError):
         return Failed("what it answered is not what its SDK knows", is_transient=False)
     if isinstance(exc, sdk.APIError):  # told in the middle of a stream
-        return Failed(_said(exc, access), is_transient=not _is_final(exc))
+        return Failed(_said(exc, access), is_transient=not _is_final(exc), is_billed=True)
     root = type(exc).__module__.partition(".")[0]
     if root in _TRANSPORTS or isinstance(exc, OSError):
-        return Failed(f"the answer broke off ({type(exc).__name__})", is_transient=True)
+        told = f"the answer broke off ({type(exc).__name__})"
+        return Failed(told, is_transient=True, is_billed=True)
     # The SDK refuses an argument, or fails in itself.
     return Failed(f"{type(exc).__name__}: {_said(exc, access)}", is_transient=False)
+
+
+def _is_sent(exc: Exception) -> bool:
+    """Whether a request may have come to where it was sent."""
+    cause = exc.__cause__ or exc.__context__
+    return not type(cause).__name__.startswith(("Connect", "Pool"))
 
 
 def _unreached(exc: Exception, access: Access) -> str:
@@ -56,7 +64,13 @@ def _refused(exc: Any, access: Access) -> Failed:
     asked = _retry_after(headers) if transient else None
     said = f"HTTP {status}: {_said(exc, access)}" if status >= 400 else _said(exc, access)
     code = status if status >= 400 else None
-    return Failed(said, is_transient=transient, status_code=code, retry_after=asked)
+    return Failed(
+        said,
+        is_transient=transient,
+        status_code=code,
+        retry_after=asked,
+        is_billed=code is None,
+    )
 
 
 def _is_final(exc: Any) -> bool:
