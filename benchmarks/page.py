@@ -169,6 +169,11 @@ def _aims(figures: Mapping[str, Any]) -> Iterator[str]:
         if found["min"] != found["max"]:
             reached += f" ({number(found['min'])} to {number(found['max'])})"
         lines.append(f"| {aim.what} | {limit} | {reached} | {'yes' if is_reached else '**no**'} |")
+    lines += [
+        f"| {aim.what} | {'≥' if aim.least else '≤'} {aim.limit:g} | not measured yet | |"
+        for aim in aims.AIMS
+        if aim.case not in figures["cases"]
+    ]
     yield "\n".join(lines)
 
 
@@ -176,6 +181,12 @@ def _cases(figures: Mapping[str, Any]) -> Iterator[str]:
     for case, tables in figures["cases"].items():
         yield f"## {TITLES[case]}"
         yield prose.CASES[case]
+        if case in figures.get("apart", {}):
+            apart = figures["apart"][case]
+            yield (
+                f"Measured by itself on {apart['date']} at commit `{apart['commit']}`, in "
+                f"{apart['rounds']} rounds."
+            )
         for title, columns in titled(tables):
             yield f"**{title}**"
             yield "\n".join(markdown(columns))

@@ -13,6 +13,7 @@ command measures everything in one run on one machine, and writes this page.
 
 TITLES = {
     "sequential": "Steps one after the other",
+    "models": "Asking a model",
     "fan_out": "Steps beside each other",
     "at_once": "Executions beside each other",
     "resume": "Resuming a long flow",
@@ -41,6 +42,14 @@ A checkpoint takes a number and returns a short text. The floor writes a row of 
 in a commit of its own. Inside the flow is from before the first step to behind the last. FULL
 pushes each commit to the disk; NORMAL leaves that to the system, and is never Kitaru's default. A
 peer runs at its own default and is held to the floor at FULL.
+""",
+    "models": """
+A model that is scripted, in a process of its own on the same machine, answers at once. The floor
+is the provider's SDK alone, with one client for all calls. Beside it stands the same with a bare
+row committed behind each answer: a processor that waits for the disk is slower afterwards, and the
+SDK with it. In a flow each `kitaru.llm` is a durable call of its own: question, answer, tokens and
+cost are on disk before the flow goes on. In a checkpoint each is counted on disk at once, and the
+price of the checkpoint is in the figures.
 """,
     "fan_out": """
 A hundred steps that sleep, all at once: on threads with `map` and `max_workers=100`, and as async
@@ -118,6 +127,7 @@ $ python3 dev peers                # once: the peers and matplotlib, in an envir
 $ python3 dev bench                # everything; a case by its name: sequential, resume, startup, …
 $ python3 dev bench --compare      # a quick run's ratios beside the ones on this page
 $ python3 dev bench --record       # everything, and this page
+$ python3 dev bench --record CASE  # that case of the page alone, with a date of its own
 ```
 
 Without the peers the rest is measured, and a line says what is left out. `--rounds N` measures more

@@ -14,6 +14,7 @@ import platform
 import shutil
 import sqlite3
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +103,35 @@ class Kept:
 
 
 def write(figures: dict[str, Any], *, commit: str) -> None:
-    """Write the figures beside the page."""
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    whole = {"date": today, "commit": commit, **figures}
+    """Write the figures of all cases beside the page."""
+    _write({"date": _today(), "commit": commit, **figures})
+
+
+def add(figures: dict[str, Any], *, commit: str, order: Sequence[str]) -> None:
+    """Put cases that were measured by themselves among the others, with their date and commit.
+
+    Raises:
+        Broken: the others were measured on another machine or with other versions.
+    """
+    whole = committed()
+    if whole["machine"] != figures["machine"]:
+        raise Broken(
+            "The other cases of the page were measured elsewhere, or with other versions; "
+            "`python3 dev bench --record` measures all of them."
+        )
+    told = {"date": _today(), "commit": commit, "rounds": figures["rounds"]}
+    apart = whole.get("apart", {}) | dict.fromkeys(figures["cases"], told)
+    cases = whole["cases"] | figures["cases"]
+    whole["apart"] = {name: apart[name] for name in order if name in apart}
+    whole["cases"] = {name: cases[name] for name in order if name in cases}
+    _write(whole)
+
+
+def _today() -> str:
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
+def _write(whole: dict[str, Any]) -> None:
     JSON.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -170,9 +170,13 @@ def resolve(model: str | None = None, *, home: HomePath = None) -> ResolvedModel
         >>> model_aliases.resolve("anthropic/claude-haiku").provider
         'anthropic'
     """
-    kept, source = _read(home), "argument"
+    source = "argument"
     if model is None and VARIABLE in os.environ:
         model, source = os.environ[VARIABLE], VARIABLE
+    if isinstance(model, str) and "/" in model:  # no alias is named so: the store is not asked
+        provider, name = _split(model, what=f"Model from {source}")
+        return ResolvedModel(provider, name, None, None, source)
+    kept = _read(home)
     if model is None:
         model, source = kept["default"], "default alias"
     if model is None:
@@ -180,9 +184,6 @@ def resolve(model: str | None = None, *, home: HomePath = None) -> ResolvedModel
             "No model is named. Name one as provider/name or by an alias, set "
             f"{VARIABLE}, or register one: `kitaru model register ALIAS --model PROVIDER/NAME`."
         )
-    if model not in kept["aliases"] and "/" in model:
-        provider, name = _split(model, what=f"Model from {source}")
-        return ResolvedModel(provider, name, None, None, source)
     found = _alias(kept, model)
     provider, name = _split(found.model, what=f"Model alias {model!r}")
     return ResolvedModel(provider, name, found.alias, found.secret, source)

@@ -46,6 +46,14 @@ def test_reading_makes_no_store(home: Path) -> None:
     assert not [*home.iterdir()]
 
 
+def test_a_model_that_is_named_in_full_is_not_looked_up(home: Path, monkeypatch) -> None:
+    register_model("fast", model=FAST)
+    monkeypatch.setattr("kitaru.model_aliases.open_store", None)
+    assert resolve(DEEP).name == "claude-opus"
+    with pytest.raises(TypeError):
+        resolve("fast")
+
+
 def test_the_default_is_deleted_last(home: Path) -> None:
     register_model("fast", model=FAST)
     register_model("deep", model=DEEP)
