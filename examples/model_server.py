@@ -7,11 +7,14 @@ providers' SDKs have for that:
 
 It starts the server, sets `OPENAI_BASE_URL`, `ANTHROPIC_BASE_URL` and keys that mean nothing, runs
 the command, and ends with it. What it answers is scripted in `model_answers.json`: the first rule
-whose `when` stands in the last message gives its `answer`, or the `tool` that is to be called.
+whose `when` stands in the last message gives its `answer`, or the `tool` that is to be called, or
+both; of its `answers`, each request gets the next one, and the last one from then on. With
+`--log FILE` each request is a line of JSON there, written before it is answered.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import http.server
 import json
@@ -26,6 +29,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Dialect = Literal["openai", "anthropic"]
+DIALECTS: dict[str, Dialect] = {"/v1/chat/completions": "openai", "/v1/messages": "anthropic"}
 ANSWERS = Path(__file__).with_name("model_answers.json")
 KEY = "offline-no-key-is-needed"
 
@@ -104,8 +108,8 @@ class ModelServer:
         self.lock = threading.Lock()
         self._http = _Server(("127.0.0.1", port), _Handler)
         self._http.models = self
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
+        serve = self._http.serve_forever
+        threading.Thread(target=serve, args=(0.01,), daemon=True).start()
 
     def __enter__(self) -> ModelServer:
         return self
@@ -125,15 +129,9 @@ class ModelServer:
 
     def settings(self, key: str = KEY) -> dict[str, str]:
         """The environment variables by which the SDKs come here."""
-        return {
-            "OPENAI_BASE_URL": f"{self.address}/v1",
-            "OPENAI_API_KEY": key,
-            "ANTHROPIC_BASE_URL": self.address,
-            "ANTHROPIC_API_KEY": key,
-            "OPENROUTER_BASE_URL": f"{self.address}/v1",
-            "OPENROUTER_API_KEY": key,
-            "OLLAMA_HOST": self.address,
-        }
+        keys = {f"{name}_API_KEY": key for name in ("OPENAI", "ANTHROPIC", "OPENROUTER")}
+        openai = {f"{name}_BASE_URL": f"{self.address}/v1" for name in ("OPENAI", "OPENROUTER")}
+        return {**keys, **openai, "ANTHROPIC_BASE_URL": self.address, "OLLAMA_HOST": self.address}
 
     def tokens(self) -> tuple[int, int]:
         """What has gone in and out, in tokens, as it was told to those who asked."""
@@ -163,11 +161,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        dialects: dict[str, Dialect] = {
-            "/v1/chat/completions": "openai",
-            "/v1/messages": "anthropic",
-        }
-        dialect = dialects.get(self.path.partition("?")[0])
+        dialect = DIALECTS.get(self.path.partition("?")[0])
         if dialect is None:
             return self._send_json(404, {"error": {"message": f"no such address: {self.path}"}})
         models = self.server.models
@@ -249,10 +243,6 @@ class _Speaker:
         """Events, each with the tokens that are known from it on."""
         raise NotImplementedError
 
-    def words(self) -> list[str]:
-        text = self.reply.text
-        return [text[start : start + 8] for start in range(0, len(text), 8)] or [""]
-
 
 class _OpenAI(_Speaker):
     def _usage(self) -> dict[str, Any]:
@@ -271,67 +261,67 @@ class _OpenAI(_Speaker):
         return {"id": f"chatcmpl-{number}", "object": kind, "created": 0, "model": self.model}
 
     def whole(self) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": self.reply.text}
+        said = {"message": self._message(), "finish_reason": self._finish(), "logprobs": None}
+        head, usage = self._head("chat.completion"), self._usage()
+        return {**head, "choices": [{"index": 0, **said}], "usage": usage}
+
+    def _message(self) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": self.reply.text, "refusal": None}
         if self.reply.tool is not None:
             name, given = self.reply.tool["name"], json.dumps(self.reply.tool["input"])
             function = {"name": name, "arguments": given}
             call = {"id": f"call_{self.request.number}", "type": "function", "function": function}
             message |= {"content": None, "tool_calls": [call]}
-        finish = self.reply.finish or ("stop" if self.reply.tool is None else "tool_calls")
-        choice = {"index": 0, "message": message, "finish_reason": finish, "logprobs": None}
-        return {**self._head("chat.completion"), "choices": [choice], "usage": self._usage()}
+        return message
+
+    def _finish(self) -> str:
+        return self.reply.finish or ("stop" if self.reply.tool is None else "tool_calls")
 
     def pieces(self) -> Iterator[tuple[bytes, tuple[int, int] | None]]:
         head = self._head("chat.completion.chunk")
 
-        def event(data: dict[str, Any]) -> bytes:
-            return f"data: {json.dumps({**head, **data})}\n\n".encode()
+        def event(delta: dict[str, Any], finish: str | None = None) -> bytes:
+            said: Any = {"index": 0, "delta": delta, "finish_reason": finish}
+            return f"data: {json.dumps({**head, 'choices': [said]})}\n\n".encode()
 
-        def choice(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
-            return {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
-
-        for word in self.words():
-            yield event(choice({"role": "assistant", "content": word})), None
-        yield event(choice({}, self.reply.finish or "stop")), None
+        message = self._message()
+        for call in message.get("tool_calls", []):
+            yield event({**message, "tool_calls": [{"index": 0, **call}]}), None
+        role: dict[str, Any] = {"role": "assistant"}  # told once, in the first piece
+        for word in _split(message["content"]) if self.reply.tool is None else []:
+            yield event({**role, "content": word}), None
+            role = {}
+        yield event({}, self._finish()), None
         if self.request.body.get("stream_options", {}).get("include_usage"):
-            yield event({"choices": [], "usage": self._usage()}), (self.input, self.output)
+            last = json.dumps({**head, "choices": [], "usage": self._usage()})
+            yield f"data: {last}\n\n".encode(), (self.input, self.output)
         yield b"data: [DONE]\n\n", None
 
 
 class _Anthropic(_Speaker):
     def _usage(self, output: int) -> dict[str, Any]:
         cached = self.reply.cached_tokens
-        return {
-            "input_tokens": self.input - cached,
-            "output_tokens": output,
-            "cache_read_input_tokens": cached,
-            "cache_creation_input_tokens": 0,
-        }
+        cache = {"cache_read_input_tokens": cached, "cache_creation_input_tokens": 0}
+        return {"input_tokens": self.input - cached, "output_tokens": output, **cache}
 
-    def _content(self) -> dict[str, Any]:
-        tool = self.reply.tool
+    def _content(self) -> list[dict[str, Any]]:
+        text, tool = self.reply.text, self.reply.tool
         forced = self.request.body.get("tool_choice", {})
         if tool is None and forced.get("type") == "tool":
-            tool = {"name": forced["name"], "input": json.loads(self.reply.text)}
-        if tool is None:
-            return {"type": "text", "text": self.reply.text}
-        return {"type": "tool_use", "id": f"toolu_{self.request.number}", **tool}
+            with contextlib.suppress(ValueError):  # no JSON: it has not done as it was told
+                text, tool = "", {"name": forced["name"], "input": json.loads(text)}
+        said = [{"type": "text", "text": text}] if text or tool is None else []
+        call = {"type": "tool_use", "id": f"toolu_{self.request.number}"}
+        return said if tool is None else [*said, {**call, **tool}]
 
     def _finish(self) -> str:
-        kind = self._content()["type"]
+        kind = self._content()[-1]["type"]
         return self.reply.finish or ("end_turn" if kind == "text" else "tool_use")
 
     def whole(self) -> dict[str, Any]:
-        return {
-            "id": f"msg_{self.request.number}",
-            "type": "message",
-            "role": "assistant",
-            "model": self.model,
-            "content": [self._content()],
-            "stop_reason": self._finish(),
-            "stop_sequence": None,
-            "usage": self._usage(self.output),
-        }
+        head = {"id": f"msg_{self.request.number}", "type": "message", "role": "assistant"}
+        said = {"model": self.model, "content": self._content(), "stop_reason": self._finish()}
+        return {**head, **said, "stop_sequence": None, "usage": self._usage(self.output)}
 
     def pieces(self) -> Iterator[tuple[bytes, tuple[int, int] | None]]:
         def event(kind: str, **data: Any) -> bytes:
@@ -339,41 +329,49 @@ class _Anthropic(_Speaker):
 
         message = {**self.whole(), "content": [], "stop_reason": None, "usage": self._usage(1)}
         yield event("message_start", message=message), (self.input, 1)
-        content = self._content()
-        is_text = content["type"] == "text"
-        empty = {**content, **({"text": ""} if is_text else {"input": {}})}
-        yield event("content_block_start", index=0, content_block=empty), None
-        for word in self.words():
-            delta = {"type": "text_delta", "text": word}
-            if not is_text:
-                delta = {"type": "input_json_delta", "partial_json": word}
-            yield event("content_block_delta", index=0, delta=delta), None
-        yield event("content_block_stop", index=0), None
-        delta = {"stop_reason": self._finish(), "stop_sequence": None}
+        for index, block in enumerate(self._content()):
+            is_text = block["type"] == "text"
+            empty: dict[str, Any] = {"text": ""} if is_text else {"input": {}}
+            yield event("content_block_start", index=index, content_block={**block, **empty}), None
+            kind, name = ("text_delta", "text") if is_text else ("input_json_delta", "partial_json")
+            for piece in _split(block["text"] if is_text else json.dumps(block["input"])):
+                delta = {"type": kind, name: piece}
+                yield event("content_block_delta", index=index, delta=delta), None
+            yield event("content_block_stop", index=index), None
+        end = {"stop_reason": self._finish(), "stop_sequence": None}
         usage = {"output_tokens": self.output}
-        yield event("message_delta", delta=delta, usage=usage), (self.input, self.output)
+        yield event("message_delta", delta=end, usage=usage), (self.input, self.output)
         yield event("message_stop"), None
+
+
+def _split(text: str) -> list[str]:
+    return [text[start : start + 8] for start in range(0, len(text), 8)] or [""]
 
 
 def _text(message: Any) -> str:
     """The text of a message, of its content, or of one block of that."""
-    if isinstance(message, str):
-        return message
     if isinstance(message, list):
         return " ".join(map(_text, message))
-    if not isinstance(message, Mapping):
-        return ""
-    return _text(message.get("content") or message.get("text") or "")
+    if isinstance(message, Mapping):
+        return _text(message.get("content") or message.get("text") or "")
+    return message if isinstance(message, str) else ""
 
 
-def scripted(path: Path = ANSWERS) -> Callable[[Request], Reply]:
-    """What a file of rules answers."""
-    rules = json.loads(path.read_text())
+def scripted(path: Path = ANSWERS, *, log: Path | None = None) -> Callable[[Request], Reply]:
+    """What a file of rules answers; each request is a line of the log first."""
+    rules = json.loads(path.read_text(encoding="utf-8"))
+    lock = threading.Lock()
 
     def answer(request: Request) -> Reply:
+        line = {"model": request.model, "stream": request.is_streamed, "prompt": request.prompt}
+        if log is not None:
+            with lock, log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
         for rule in rules:
             if rule["when"] in request.prompt:
-                said = rule.get("answer", "")
+                answers = rule.get("answers") or [rule.get("answer", "")]
+                with lock:
+                    said = answers.pop(0) if len(answers) > 1 else answers[0]
                 text = said if isinstance(said, str) else json.dumps(said)
                 return Reply(text, tool=rule.get("tool"))
         return Reply(f"I have no answer scripted to: {request.prompt[:80]}")
@@ -381,12 +379,15 @@ def scripted(path: Path = ANSWERS) -> Callable[[Request], Reply]:
     return answer
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Run a command whose models are all here, or only serve."""
-    command = sys.argv[2:] if sys.argv[1:2] == ["--"] else []
-    with ModelServer(scripted()) as server:
-        if command:
-            return subprocess.run(command, env=os.environ | server.settings()).returncode
+    parser = argparse.ArgumentParser(description="A scripted model, for a command or to be left on")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="append a line per request here")
+    parser.add_argument("command", nargs="*", help="what to run with it, behind --")
+    options = parser.parse_args(arguments)
+    with ModelServer(scripted(log=options.log)) as server:
+        if options.command:
+            return subprocess.run(options.command, env=os.environ | server.settings()).returncode
         print("\n".join(f"export {name}={value}" for name, value in server.settings().items()))
         print("# Serving until it is interrupted.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
@@ -395,4 +396,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
