@@ -162,7 +162,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """What was asked is in `served`."""
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        length = int(self.headers["Content-Length"])
+        if len(data := self.rfile.read(length)) < length:
+            self.close_connection = True  # who asks has broken off
+            return None
+        body = json.loads(data)
         dialects: dict[str, Dialect] = {
             "/v1/chat/completions": "openai",
             "/v1/messages": "anthropic",
