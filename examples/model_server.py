@@ -160,7 +160,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """What was asked is in `served`."""
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        length = int(self.headers["Content-Length"])
+        if len(data := self.rfile.read(length)) < length:
+            self.close_connection = True  # who asks has broken off
+            return None
+        body = json.loads(data)
         dialect = DIALECTS.get(self.path.partition("?")[0])
         if dialect is None:
             return self._send_json(404, {"error": {"message": f"no such address: {self.path}"}})

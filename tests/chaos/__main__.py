@@ -34,6 +34,7 @@ from tests.chaos import (
     kills,
     model,
     page,
+    paid,
     planted,
     power,
     races,
@@ -85,6 +86,7 @@ MODULES = (
     huge,
     texts,
     strangers,
+    paid,
 )
 TRIALS: dict[str, Trial] = {trial.name: trial for module in MODULES for trial in module.TRIALS}
 SIDE_BY_SIDE = 2

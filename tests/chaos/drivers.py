@@ -29,6 +29,11 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload([__name__, *LOADED])
 
 
+def load_also(*modules: str) -> None:
+    """Let what drives have loaded these too; before the first one starts."""
+    _FORKS.set_forkserver_preload([__name__, *LOADED, *modules])
+
+
 class Ended(NamedTuple):
     """How a drive ended: why, the error that kept it from going on, and what `wait` gave."""
 

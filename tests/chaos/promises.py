@@ -40,6 +40,12 @@ PROMISES: dict[str, tuple[Promise, ...]] = {
             ("kill-chain", "kill-fan", "kill-tasks", "kill-family"),
         ),
         Promise(
+            "A model's recorded answer is never asked for again, and each answer is counted once.",
+            "Kill flows of every kind between and inside their requests; compare what the model's "
+            "server has been asked and has told with what the store has on record.",
+            ("models",),
+        ),
+        Promise(
             "A resumed execution has the result and the journal of an undisturbed one.",
             "Random programs on simulated drivers that die, stall and overtake each other at "
             "transactions which a seed chooses.",

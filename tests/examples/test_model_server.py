@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -158,3 +159,14 @@ def test_a_command_finds_all_models_on_the_server_and_gives_its_exit_code(tmp_pa
     assert line == {"model": "gpt-5-nano", "stream": False, "prompt": "One line about dogs."}
     failed = subprocess.run([*SERVER, "--", sys.executable, "-c", "exit(3)"], timeout=60)
     assert failed.returncode == 3
+
+
+def test_a_request_that_breaks_off_is_none(capfd):
+    with ModelServer(lambda request: Reply("never")) as server:
+        address = ("127.0.0.1", int(server.address.rpartition(":")[2]))
+        with socket.create_connection(address, timeout=60) as asking:
+            asking.sendall(b"POST /v1/messages HTTP/1.1\r\nContent-Length: 9\r\n\r\n{")
+            asking.shutdown(socket.SHUT_WR)
+            assert asking.recv(1) == b""
+        assert server.requests == []
+    assert capfd.readouterr().err == ""
