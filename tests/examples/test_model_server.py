@@ -19,11 +19,11 @@ from tests.examples.test_patterns import EXAMPLES
 
 SERVER = [sys.executable, str(EXAMPLES / "model_server.py")]
 ASK = """
-import openai
-asked = openai.OpenAI().chat.completions.create(
-    model="gpt-5-nano", messages=[{"role": "user", "content": "One line about dogs."}]
-)
-print(asked.choices[0].message.content)
+import json, os, urllib.request
+body = {"model": "gpt-5-nano", "messages": [{"role": "user", "content": "One line about dogs."}]}
+address = os.environ["OPENAI_BASE_URL"] + "/chat/completions"
+request = urllib.request.Request(address, json.dumps(body).encode())
+print(json.load(urllib.request.urlopen(request))["choices"][0]["message"]["content"])
 """
 MESSAGES: Any = [{"role": "user", "content": "What does a.py hold?"}]
 GIVEN = {"path": "a.py", "lines": [1, 20]}
