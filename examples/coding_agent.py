@@ -5,9 +5,9 @@
 
 The model is asked through Anthropic's own SDK (`pip install 'kitaru-mcp[anthropic]'`), and what it
 takes is counted with `kitaru.record_llm_usage`. Each turn and each use of a tool is a checkpoint:
-with `--crash` the process dies on the way, and `--resume ID` goes on behind what is recorded, so
-that no turn is paid for twice. The tools read and write in one temporary folder only; the tests
-that they run there are code, which a model may have written.
+with `--crash` the process dies on the way, and `--resume ID` goes on behind what is recorded, which
+is not asked for, or paid for, again. The tools read and write in one temporary folder only; the
+tests that they run there are code, which a model may have written.
 """
 
 from __future__ import annotations

@@ -108,8 +108,7 @@ class ModelServer:
         self.lock = threading.Lock()
         self._http = _Server(("127.0.0.1", port), _Handler)
         self._http.models = self
-        serve = self._http.serve_forever
-        threading.Thread(target=serve, args=(0.01,), daemon=True).start()
+        threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
 
     def __enter__(self) -> ModelServer:
         return self
@@ -162,8 +161,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         length = int(self.headers["Content-Length"])
         if len(data := self.rfile.read(length)) < length:
-            self.close_connection = True  # who asks has broken off
-            return None
+            return self._cut()  # who asks has broken off
         body = json.loads(data)
         dialect = DIALECTS.get(self.path.partition("?")[0])
         if dialect is None:
@@ -216,10 +214,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _send_json(self, status: int, data: Any, headers: Mapping[str, str] | None = None) -> None:
         text = json.dumps(data).encode()
         self.send_response(status)
-        for name, value in (headers or {}).items():
+        own = {"Content-Type": "application/json", "Content-Length": str(len(text))}
+        for name, value in {**(headers or {}), **own}.items():
             self.send_header(name, value)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)
 

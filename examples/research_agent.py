@@ -6,7 +6,7 @@
 `--model anthropic/claude-haiku-4-5` asks another model, with its provider's key. In a terminal the
 question is asked right there; elsewhere the script tells how to answer it and lets go, and
 `--approve` says yes to it. Killed at any point, it goes on with `kitaru executions resume ID`, and
-no model is asked again for what it has answered.
+what is recorded is not asked again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Approval(BaseModel):
     """What the editor says of a report; with feedback it is written anew."""
 
     approve: bool
-    feedback: str = Field("", description="what to change; empty to reject the report")
+    feedback: str = Field("", description="what to change before that; empty rejects it")
 
 
 @kitaru.checkpoint(type="llm_call")
