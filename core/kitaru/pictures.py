@@ -58,7 +58,8 @@ def svg(timeline: Timeline) -> str:
     left = _MARGIN + min(max(longest * _CHARACTER, _LEAST_LABELS), _MOST_LABELS) + 12
     bottom = _HEAD + _LINE * max(len(made), 1)
     height = bottom + 16 + 18 * len(notes) + 8
-    scale = (_WIDTH - _MARGIN - _LENGTHS - left) / (timeline.seconds or 1)
+    beside = max((len(length(row)) for row in made), default=0) * _CHARACTER + 12
+    scale = (_WIDTH - _MARGIN - max(beside, _LENGTHS) - left) / (timeline.seconds or 1)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
         f'width="{_WIDTH}" height="{height}" role="img">',
@@ -91,9 +92,10 @@ def kind(row: Row, status: CallStatus) -> str:
 
 
 def length(row: Row) -> str:
-    """What stands beside a row: how long it took, and its state where that is not the usual."""
-    took = duration(row.seconds)
-    return took if row.status is CallStatus.COMPLETED else f"{state(row.kind, row.status)}, {took}"
+    """What stands beside a row: its state where that is not the usual, its time, its tokens."""
+    parts = [] if row.status is CallStatus.COMPLETED else [state(row.kind, row.status)]
+    parts.append(duration(row.seconds))
+    return ", ".join([*parts, *([row.usage.told] if row.usage else [])])
 
 
 def _style() -> str:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from kitaru.usage import COSTS, KEY, NOT_INCURRED, REUSED, TOKENS, VERSION
+from kitaru.usage import COSTS, KEY, NOT_INCURRED, REUSED, TOKENS, VERSION, is_number
 
 SUMMARY_KEY = "llm_usage_summary_v1"
 _FLAT = "kitaru_llm_{}_v1"
@@ -171,6 +171,45 @@ def _told_cost(found: Mapping[str, Any]) -> Iterator[str]:
             yield f"{unknown} without a known cost"
     else:
         yield "no cost known"
+
+
+def told_shortly(found: Mapping[str, Any]) -> str:
+    """Tokens and money in a few words; `+` says that some of it has no known cost.
+
+    Example:
+        >>> from kitaru.usage_summary import FLAT_KEYS, told_shortly
+        >>> used = dict.fromkeys(FLAT_KEYS, 0) | {"total_tokens": 1234, "display_cost_usd": 0.0021}
+        >>> told_shortly(used), told_shortly(used | {"reused_total_tokens": 1000})
+        ('1,234 tokens $0.002100', '1,234 tokens (1,000 reused) $0.002100')
+        >>> told_shortly(used | {"reused_total_tokens": 1234, "display_cost_usd": 0.0})
+        '1,234 tokens reused'
+        >>> told_shortly(used | {"records_without_cost_count": 1})
+        '1,234 tokens $0.002100+'
+    """
+    total, again = found["total_tokens"], found["reused_total_tokens"]
+    tokens = f"{total:,} tokens"
+    if again:
+        if again == total:
+            return f"{tokens} reused"
+        tokens += f" ({again:,} reused)"
+    return f"{tokens} {told_cost(found)}".rstrip()
+
+
+def told_cost(found: Mapping[str, Any]) -> str:
+    """The cost alone, in the same way; nothing where none is known."""
+    cost, unknown = known_cost(found), found["records_without_cost_count"]
+    return "" if cost is None else f"{dollars(cost)}{'+' if unknown else ''}"
+
+
+def known_cost(found: Mapping[str, Any]) -> float | None:
+    """The cost to show; `None` where nothing of it is known, which is not nothing."""
+    cost = found["display_cost_usd"]
+    return None if not cost and found["records_without_cost_count"] else cost
+
+
+def is_whole(found: object) -> bool:
+    """Whether it is a summary that can be told; metadata may have been damaged."""
+    return isinstance(found, dict) and all(is_number(found.get(name)) for name in _NUMBERS)
 
 
 def dollars(amount: float) -> str:

@@ -62,6 +62,7 @@ def call_model(
                 ended_at=_time(attempt.ended_at),
                 metadata=attempt.metadata,
                 failure=failure_info(attempt.failure),
+                llm_usage_records=tuple(usage.of_call(attempt.metadata, (), reuse=reuse)),
             )
             for number, attempt in enumerate(attempts, 1)
         ),
