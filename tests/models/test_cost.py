@@ -169,6 +169,15 @@ def test_what_has_not_ended_is_said_and_counts_once_it_has():
     assert (numbers(found.total), found.unfinished_execution_count) == ((1, 10, 0, 0.5), 0)
 
 
+def test_what_goes_on_after_a_retry_is_not_counted_by_what_it_had_used_before(home: Path):
+    exec_id = ran(research, ("small", 1, 0.1), fails=True)
+    support.query(home, "UPDATE executions SET status = 'running' WHERE exec_id = ?", exec_id)
+    for by in ("flow", "model", "day"):
+        found = costs(by)
+        assert (found.groups, found.unfinished_execution_count) == ((), 1)
+        assert numbers(found.total) == (0, 0, 0, 0)
+
+
 DAMAGES: list[tuple[str, Any]] = [
     ("$.llm_usage_summary_v1", "text"),
     ("$.llm_usage_summary_v1.by_model", [1, 2]),
@@ -191,7 +200,7 @@ def test_a_damaged_summary_is_passed_over_and_counted(unchecked_home: Path, path
     )
     found = costs("model")
     assert shortly(found) == [("mine/large", 1, 1, 0, 1.0)]
-    assert found.unreadable_execution_count == 1
+    assert found.unreadable_usage_record_count == 1
     assert numbers(costs("flow").total) == (2, 11, 0, 1.5)
 
 
@@ -199,7 +208,7 @@ def test_metadata_that_is_no_json_hinders_nobody(unchecked_home: Path):
     ran(research, ("small", 10, 0.5))
     support.query(unchecked_home, "UPDATE executions SET metadata = '{'")
     found = costs("model")
-    assert (found.groups, found.unreadable_execution_count) == ((), 1)
+    assert (found.groups, found.unreadable_usage_record_count) == ((), 1)
 
 
 @pytest.mark.usefixtures("home")

@@ -83,10 +83,7 @@ def _left_out(item: dict[str, Any], max_groups: int) -> Iterator[str]:
         told = f"{unknown:,} of {total['usage_record_count']:,} usage records"
         yield f"Without a known cost, and not in these amounts: {told}."
     if unfinished := item["unfinished_execution_count"]:
-        yield f"Not counted because they have not ended: {unfinished:,} {_executions(unfinished)}."
-    if unreadable := item["unreadable_execution_count"]:
-        yield f"Of no model because they are damaged: {unreadable:,} {_executions(unreadable)}."
-
-
-def _executions(count: int) -> str:
-    return "execution" if count == 1 else "executions"
+        executions = "execution" if unfinished == 1 else "executions"
+        yield f"Not counted because they have not ended: {unfinished:,} {executions}."
+    if unreadable := item["unreadable_usage_record_count"]:
+        yield f"In the total only, because their model is damaged: {unreadable:,} usage records."

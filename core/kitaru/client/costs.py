@@ -46,7 +46,8 @@ class ExecutionCosts(Model):
 
     `total` is of all groups, also where `truncated` says that there were more than were asked for.
     `unfinished_execution_count` counts the executions that have not ended and are in none of it,
-    `unreadable_execution_count` those whose models cannot be read because they are damaged.
+    `unreadable_usage_record_count` the records whose model is not known, because what says so is
+    damaged.
     """
 
     by: str
@@ -54,7 +55,7 @@ class ExecutionCosts(Model):
     total: ExecutionCost
     truncated: bool
     unfinished_execution_count: int
-    unreadable_execution_count: int
+    unreadable_usage_record_count: int
 
 
 class Costs:
@@ -120,7 +121,7 @@ class Costs:
             total=_cost({}, found.total),
             truncated=len(groups) > most,
             unfinished_execution_count=found.unfinished,
-            unreadable_execution_count=found.unreadable,
+            unreadable_usage_record_count=found.unreadable,
         )
 
 

@@ -53,7 +53,10 @@ class Sums:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Groups by their keys, all of them together, and how many executions are in none."""
+    """Groups by their keys, all of them together, and what is in no group.
+
+    `unfinished` counts executions, `unreadable` usage records.
+    """
 
     groups: Mapping[str | None, Sums]
     total: Sums
@@ -77,8 +80,9 @@ def read(conn: sqlite3.Connection, by: str, where: Filter) -> Costs:
     groups, total = _flat(conn, by, ended, given=given)
     unreadable = 0
     if by == "model":
-        groups, readable = _of_models(conn, ended, given=given)
-        unreadable = total.executions - readable
+        groups = _of_models(conn, ended, given=given)
+        counted = sum(each.numbers[_COUNT] for each in groups.values())
+        unreadable = max(round(total.numbers[_COUNT] - counted), 0)
     (unfinished,) = conn.execute(
         f"SELECT count(*) FROM executions WHERE {' AND '.join([_HAS_NOT_ENDED, *sql])}",  # noqa: S608
         given,
@@ -111,16 +115,15 @@ def _flat(
 
 def _of_models(
     conn: sqlite3.Connection, condition: str, *, given: Sequence[Any]
-) -> tuple[dict[str | None, Sums], int]:
-    """The numbers of models, from summaries, and how many of these could be read."""
+) -> dict[str | None, Sums]:
+    """The numbers of models, from summaries; what is damaged is passed over."""
     # CASE goes in order: a function for JSON must not see what is none.
     entries = (
-        "WITH chosen (id, models) AS (SELECT id, CASE WHEN json_valid(metadata) THEN "  # noqa: S608
+        "SELECT key AS model, CASE type WHEN 'object' THEN value ELSE '{}' END AS value FROM "  # noqa: S608
+        "(SELECT CASE WHEN json_valid(metadata) THEN "
         f"CASE json_type(metadata, '{_BY_MODEL}') "
-        f"WHEN 'object' THEN json_extract(metadata, '{_BY_MODEL}') END END "
-        f"FROM executions WHERE {_HAS_USED} AND {condition}), "
-        "entries (id, model, value) AS (SELECT chosen.id, key, "
-        "CASE type WHEN 'object' THEN value ELSE '{}' END FROM chosen, json_each(models)) "
+        f"WHEN 'object' THEN json_extract(metadata, '{_BY_MODEL}') END END AS models "
+        f"FROM executions WHERE {_HAS_USED} AND {condition}) AS used, json_each(used.models)"
     )
     is_whole = " AND ".join(
         f"json_type(value, '$.{name}') IN ('integer', 'real') "
@@ -128,19 +131,11 @@ def _of_models(
         for name in _SUMMED
     )
     sums = ", ".join(f"total(json_extract(value, '$.{name}'))" for name in _SUMMED)
-    parameters = (_FLAT_COUNT, *given)
     found = conn.execute(
-        f"{entries}SELECT model, count(*), {sums} FROM entries "  # noqa: S608
-        f"WHERE {is_whole} GROUP BY model",
-        parameters,
+        f"SELECT model, count(*), {sums} FROM ({entries}) WHERE {is_whole} GROUP BY model",  # noqa: S608
+        (_FLAT_COUNT, *given),
     ).fetchall()
-    (readable,) = conn.execute(
-        f"{entries}SELECT count(*) FROM (SELECT id FROM entries GROUP BY id "  # noqa: S608
-        f"HAVING min(coalesce({is_whole}, 0)))",
-        parameters,
-    ).fetchone()
-    groups: dict[str | None, Sums] = {
+    return {
         model: Sums(numbers=dict(zip(_SUMMED, numbers, strict=True)), executions=count)
         for model, count, *numbers in found
     }
-    return groups, readable
