@@ -198,10 +198,12 @@ def make(execution: Execution, calls: Sequence[Call], *, now: datetime) -> Timel
 
 
 def _spans(each: Call, start: datetime, end: datetime) -> Iterable[Span]:
-    tries: Sequence[CheckpointAttempt | Call] = each.attempts
-    if each.kind != "checkpoint" or not tries:
-        tries = [each]
-    for number, attempt in enumerate(tries, 1):
+    attempts = each.attempts if each.kind == "checkpoint" else ()
+    tries: Sequence[CheckpointAttempt | Call] = attempts or [each]
+    used = [each.usage]
+    if len(attempts) > 1:
+        used = [_used(attempt.llm_usage_records) for attempt in attempts]
+    for number, (attempt, usage) in enumerate(zip(tries, used, strict=True), 1):
         if attempt.started_at is None:
             continue
         # A driver whose clock was ahead must not draw outside the picture.
@@ -219,11 +221,7 @@ def _spans(each: Call, start: datetime, end: datetime) -> Iterable[Span]:
             offset=(begun - start).total_seconds(),
             seconds=(until - begun).total_seconds(),
             child_exec_id=each.child_exec_id,
-            usage=(
-                _used(attempt.llm_usage_records)
-                if isinstance(attempt, CheckpointAttempt)
-                else attempt.usage
-            ),
+            usage=usage,
         )
 
 
