@@ -167,7 +167,6 @@ def costs(found: ExecutionCosts) -> dict[str, Any]:
 _USED = (
     "total_tokens",
     "reused_total_tokens",
-    "display_cost_usd",
     "records_without_cost_count",
     "failed_usage_record_count",
 )
@@ -177,10 +176,9 @@ def used(summary: Mapping[str, Any] | None) -> dict[str, int | float]:
     """What calls of models took, in a few numbers; without a cost where none is known."""
     if not summary:
         return {}
-    known = {**summary, "display_cost_usd": usage_summary.known_cost(summary)}
-    if summary["total_tokens"] and summary["reused_total_tokens"] == summary["total_tokens"]:
-        del known["display_cost_usd"]
-    return {name: known[name] for name in _USED if known.get(name)}
+    cost = usage_summary.known_cost(summary) if summary["usage_record_count"] else None
+    numbers = {name: summary[name] for name in _USED if summary.get(name)}
+    return numbers if cost is None else numbers | {"display_cost_usd": cost}
 
 
 def used_of(call: CheckpointCall) -> dict[str, int | float]:

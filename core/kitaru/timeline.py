@@ -42,6 +42,7 @@ class Usage(Model):
     """
 
     usage_record_count: int
+    reused_usage_record_count: int
     total_tokens: int
     reused_total_tokens: int
     display_cost_usd: float | None
@@ -54,6 +55,7 @@ class Usage(Model):
             return None
         return cls(
             usage_record_count=found["usage_record_count"],
+            reused_usage_record_count=found["reused_usage_record_count"],
             total_tokens=found["total_tokens"],
             reused_total_tokens=found["reused_total_tokens"],
             display_cost_usd=usage_summary.known_cost(found),
@@ -267,6 +269,7 @@ def _together(parts: Sequence[Usage]) -> Usage | None:
     costs = [each.display_cost_usd for each in parts if each.display_cost_usd is not None]
     return Usage(
         usage_record_count=sum(each.usage_record_count for each in parts),
+        reused_usage_record_count=sum(each.reused_usage_record_count for each in parts),
         total_tokens=sum(each.total_tokens for each in parts),
         reused_total_tokens=sum(each.reused_total_tokens for each in parts),
         display_cost_usd=math.fsum(costs) if costs else None,

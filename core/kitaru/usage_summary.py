@@ -178,33 +178,40 @@ def told_shortly(found: Mapping[str, Any]) -> str:
 
     Example:
         >>> from kitaru.usage_summary import FLAT_KEYS, told_shortly
-        >>> used = dict.fromkeys(FLAT_KEYS, 0) | {"total_tokens": 1234, "display_cost_usd": 0.0021}
-        >>> told_shortly(used), told_shortly(used | {"reused_total_tokens": 1000})
-        ('1,234 tokens $0.002100', '1,234 tokens (1,000 reused) $0.002100')
-        >>> told_shortly(used | {"reused_total_tokens": 1234, "display_cost_usd": 0.0})
+        >>> used = dict.fromkeys(FLAT_KEYS, 0) | {"total_tokens": 1234, "usage_record_count": 2}
+        >>> told_shortly(used | {"display_cost_usd": 0.25})
+        '1,234 tokens $0.2500'
+        >>> told_shortly(used | {"display_cost_usd": 0.25, "records_without_cost_count": 1})
+        '1,234 tokens $0.2500+'
+        >>> told_shortly(used | {"reused_usage_record_count": 2})
         '1,234 tokens reused'
-        >>> told_shortly(used | {"records_without_cost_count": 1})
-        '1,234 tokens $0.002100+'
     """
-    total, again = found["total_tokens"], found["reused_total_tokens"]
-    tokens = f"{total:,} tokens"
-    if again:
-        if again == total:
-            return f"{tokens} reused"
-        tokens += f" ({again:,} reused)"
-    return f"{tokens} {told_cost(found)}".rstrip()
+    tokens, again = f"{found['total_tokens']:,} tokens", found["reused_total_tokens"]
+    if is_all_reused(found):
+        return f"{tokens} reused"
+    reused = f" ({again:,} reused)" if again else ""
+    return f"{tokens}{reused} {told_cost(found)}".rstrip()
 
 
 def told_cost(found: Mapping[str, Any]) -> str:
     """The cost alone, in the same way; nothing where none is known."""
-    cost, unknown = known_cost(found), found["records_without_cost_count"]
-    return "" if cost is None else f"{dollars(cost)}{'+' if unknown else ''}"
+    cost = known_cost(found)
+    if cost is None:
+        return ""
+    is_partial = found["records_without_cost_count"] and not is_all_reused(found)
+    return f"{dollars(cost)}{'+' if is_partial else ''}"
 
 
 def known_cost(found: Mapping[str, Any]) -> float | None:
     """The cost to show; `None` where nothing of it is known, which is not nothing."""
     cost = found["display_cost_usd"]
-    return None if not cost and found["records_without_cost_count"] else cost
+    is_unknown = not cost and found["records_without_cost_count"] and not is_all_reused(found)
+    return None if is_unknown else cost
+
+
+def is_all_reused(found: Mapping[str, Any]) -> bool:
+    """Whether nothing of it was paid for now, so that no cost of it is unknown."""
+    return bool(found["usage_record_count"] == found["reused_usage_record_count"])
 
 
 def is_whole(found: object) -> bool:

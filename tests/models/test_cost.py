@@ -113,6 +113,16 @@ def test_what_was_spent_is_told_by_flow_and_by_model_the_dearest_first():
     assert not flows.truncated
 
 
+@pytest.mark.usefixtures("home")
+def test_what_was_only_reused_has_a_known_cost_whatever_it_cost_before():
+    replayed(ran(research, ("free", 7, None)))
+    now = KitaruClient().executions.latest().created_at
+    for by in ("flow", "model", "day"):
+        (group,) = costs(by, since=now).groups
+        assert (numbers(group), group.records_without_cost_count) == ((1, 0, 7, 0), 1)
+    assert costs().total.display_cost_usd is None
+
+
 def test_days_are_those_of_the_start_and_come_in_their_order(home: Path):
     late = [ran(report, ("small", tokens, 1.0)) for tokens in (1, 2, 4)]
     for days, exec_id in zip((3, 0, 3), late, strict=True):
@@ -259,6 +269,7 @@ def test_the_json_has_rows_totals_and_what_is_missing(cli: Cli):
             "keys": {"model": "mine/small"},
             "execution_count": 1,
             "usage_record_count": 1,
+            "reused_usage_record_count": 0,
             "incurred_total_tokens": 30,
             "reused_total_tokens": 0,
             "display_cost_usd": 1.5,
@@ -268,6 +279,7 @@ def test_the_json_has_rows_totals_and_what_is_missing(cli: Cli):
             "keys": {"model": "mine/free"},
             "execution_count": 1,
             "usage_record_count": 1,
+            "reused_usage_record_count": 0,
             "incurred_total_tokens": 7,
             "reused_total_tokens": 0,
             "display_cost_usd": None,

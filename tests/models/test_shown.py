@@ -178,6 +178,7 @@ def test_a_cost_that_is_not_known_is_no_zero(cli: Cli):
     ]
     assert event["item"]["usage"] == {
         "usage_record_count": 1,
+        "reused_usage_record_count": 0,
         "total_tokens": 36,
         "reused_total_tokens": 0,
         "display_cost_usd": None,
@@ -210,6 +211,11 @@ def test_what_was_reused_is_said_and_costs_nothing(cli: Cli):
     replayed = ending.replay(first.exec_id, from_="plain")
     replayed.wait()
     assert lines(cli, "watch", replayed.exec_id)["ask"].endswith("reused, 36 tokens reused")
+    assert overview(replayed.exec_id)["llm_usage"] == {
+        "total_tokens": 36,
+        "reused_total_tokens": 36,
+        "display_cost_usd": 0.0,
+    }
     shown = cli.good("executions", "timeline", replayed.exec_id)
     assert "  Models: 36 tokens reused." in shown
     assert "$" not in shown
@@ -305,6 +311,8 @@ def test_an_overview_of_what_runs_tells_what_it_has_used_so_far():
         "total_tokens": 36,
         "display_cost_usd": 0.25,
     }
+    progress = next(KitaruClient().executions.watch(running.exec_id))
+    assert [each.usage and each.usage.told for each in progress.calls] == ["36 tokens $0.2500"]
     assert overview(ran())["checkpoints"]["last"][0].keys() == {"call_id", "status", "took"}
     _gate.set()
     running.wait()

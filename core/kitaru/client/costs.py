@@ -34,6 +34,7 @@ class ExecutionCost(Model):
     keys: dict[str, str | None]
     execution_count: int
     usage_record_count: int
+    reused_usage_record_count: int
     incurred_total_tokens: int
     reused_total_tokens: int
     display_cost_usd: float | None
@@ -135,6 +136,7 @@ def _cost(keys: dict[str, str | None], sums: stored.Sums) -> ExecutionCost:
         keys=keys,
         execution_count=sums.executions,
         usage_record_count=round(numbers["usage_record_count"]),
+        reused_usage_record_count=round(numbers["reused_usage_record_count"]),
         incurred_total_tokens=round(numbers["incurred_total_tokens"]),
         reused_total_tokens=round(numbers["total_tokens"] - numbers["incurred_total_tokens"]),
         display_cost_usd=known_cost(numbers),

@@ -21,6 +21,7 @@ _COUNT = "usage_record_count"
 #: What is added up; `execution_count` comes with the first.
 _SUMMED = (
     _COUNT,
+    "reused_usage_record_count",
     "total_tokens",
     "incurred_total_tokens",
     "display_cost_usd",
