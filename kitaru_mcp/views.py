@@ -45,10 +45,18 @@ def row(execution: Execution) -> dict[str, Any]:
         "age": render.age(execution.created_at),
     }
     room = ROW_BYTES - _size(shown)
-    shown["flow"] = flow = _within(render.safe_text(execution.flow_name), room)
-    room -= _size(flow) - 2 + len(',"note":""')
-    if (note := _note(execution)) and room >= _LEAST_NOTE:
-        shown["note"] = _within(note, room)
+    note, used = _note(execution), render.used_shortly(execution)
+    needed = len(used) + len(',"used":""') if used else 0
+    flow = render.safe_text(execution.flow_name)
+    shown["flow"] = flow = _within(flow, room if note else room - needed)
+    room -= _size(flow) - 2
+    least = len(',"note":""') + _LEAST_NOTE
+    # What went wrong, or is asked, comes first: it is what somebody has to act on.
+    if needed and room >= needed + (least if note else 0):
+        shown["used"] = used
+        room -= needed
+    if note and room >= least:
+        shown["note"] = _within(note, room - least + _LEAST_NOTE)
     return shown
 
 
@@ -87,11 +95,12 @@ def overview(execution: Execution, *, offered: Any, home: Home) -> dict[str, Any
         "age": render.age(execution.created_at),
         "took": _took(execution.started_at, ended) if ended else None,
         "tags": list(execution.tags),
-        "metadata": _value(execution.metadata),
+        "metadata": _value(render.own_metadata(execution)),
         "target": execution.frozen_execution_spec.get("target"),
         "inputs": _value(execution.inputs),
         "failure": _failure(execution.failure),
         "checkpoints": _checkpoints(execution),
+        "llm_usage": render.used(execution.llm_usage_summary),
         "artifact_count": execution.artifact_count,
         "original_exec_id": execution.original_exec_id,
         "parent_exec_id": execution.parent_exec_id,
@@ -238,6 +247,7 @@ def _call(call: CheckpointCall, *, known: str | None) -> dict[str, Any]:
         "attempts": len(call.attempts) if len(call.attempts) > 1 else None,
         "cached_from": call.cached_from,
         "failure": "" if failure == known else _clip(failure, _MESSAGE),
+        "llm_usage": render.used_of(call),
     }
     return {key: value for key, value in data.items() if value not in _EMPTY}
 

@@ -190,6 +190,7 @@ class CheckpointAttempt(Model):
     ended_at: datetime | None
     metadata: dict[str, Any]
     failure: FailureInfo | None
+    llm_usage_records: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

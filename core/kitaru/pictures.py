@@ -20,9 +20,11 @@ from kitaru.redaction import safe_text
 from kitaru.timeline import Row, Segment, Timeline, duration, marks, rows, state
 
 _WIDTH, _MARGIN, _HEAD, _LINE = 960, 24, 92, 24
-_BAR, _LEAST_BAR, _LENGTHS = 12, 2.5, 132
-#: Of text in the picture's font, per character, and the room that labels may take, in pixels.
+_BAR, _LEAST_BAR = 12, 2.5
+#: Of text in the picture's font, per character, and the room that labels may take, in pixels, and
+#: what stands behind the bars.
 _CHARACTER, _LEAST_LABELS, _MOST_LABELS = 6.9, 80, 300
+_LENGTHS, _MOST_LENGTHS = 132, 420
 _MARKS = 8
 
 #: Class of a bar -> its colour on a light and on a dark page.
@@ -58,7 +60,9 @@ def svg(timeline: Timeline) -> str:
     left = _MARGIN + min(max(longest * _CHARACTER, _LEAST_LABELS), _MOST_LABELS) + 12
     bottom = _HEAD + _LINE * max(len(made), 1)
     height = bottom + 16 + 18 * len(notes) + 8
-    scale = (_WIDTH - _MARGIN - _LENGTHS - left) / (timeline.seconds or 1)
+    beside = max((len(length(row)) for row in made), default=0) * _CHARACTER + 12
+    lengths = min(max(beside, _LENGTHS), _MOST_LENGTHS)
+    scale = (_WIDTH - _MARGIN - lengths - left) / (timeline.seconds or 1)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
         f'width="{_WIDTH}" height="{height}" role="img">',
@@ -91,9 +95,10 @@ def kind(row: Row, status: CallStatus) -> str:
 
 
 def length(row: Row) -> str:
-    """What stands beside a row: how long it took, and its state where that is not the usual."""
-    took = duration(row.seconds)
-    return took if row.status is CallStatus.COMPLETED else f"{state(row.kind, row.status)}, {took}"
+    """What stands beside a row: its state where that is not the usual, its time, its tokens."""
+    parts = [] if row.status is CallStatus.COMPLETED else [state(row.kind, row.status)]
+    parts.append(duration(row.seconds))
+    return ", ".join([*parts, *([row.usage.told] if row.usage else [])])
 
 
 def _style() -> str:

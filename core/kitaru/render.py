@@ -6,14 +6,22 @@ secrets are masked. Recorded values themselves are never changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from kitaru import clock, codec
+from kitaru import clock, codec, usage, usage_summary
 from kitaru import statistics as spec
 from kitaru.client import KitaruClient, views
-from kitaru.models import ArtifactRef, ArtifactView, Execution, LogEntry, PendingWait
+from kitaru.client.costs import ExecutionCosts
+from kitaru.models import (
+    ArtifactRef,
+    ArtifactView,
+    CheckpointCall,
+    Execution,
+    LogEntry,
+    PendingWait,
+)
 from kitaru.redaction import is_secret, safe_message, safe_text, shown, shown_value
 
 __all__ = [
@@ -21,9 +29,11 @@ __all__ = [
     "artifact",
     "artifact_value",
     "artifact_view",
+    "costs",
     "full",
     "log_entry",
     "log_line",
+    "own_metadata",
     "pending_wait",
     "safe_message",
     "safe_text",
@@ -32,6 +42,9 @@ __all__ = [
     "span",
     "statistics",
     "summary",
+    "used",
+    "used_of",
+    "used_shortly",
 ]
 
 
@@ -52,9 +65,20 @@ def summary(execution: Execution) -> dict[str, Any]:
     return _execution(execution.to_dict(without=_LARGE))
 
 
-def full(execution: Execution) -> dict[str, Any]:
-    """An execution with everything it holds but the values of its artifacts."""
+def full(execution: Execution, *, repeats: bool = True) -> dict[str, Any]:
+    """An execution with everything it holds but the values of its artifacts.
+
+    Args:
+        execution: the execution, with its calls.
+        repeats: whether usage records stand in metadata and with attempts too, besides those of
+            the calls and of the whole.
+    """
     data = execution.to_dict()
+    for call in () if repeats else data["checkpoints"]:
+        call["metadata"].pop(usage.KEY, None)
+        for attempt in call["attempts"]:
+            attempt["metadata"].pop(usage.KEY, None)
+            del attempt["llm_usage_records"]
     data["llm_usage_records"] = [
         record for call in data["checkpoints"] for record in call["llm_usage_records"]
     ]
@@ -132,6 +156,47 @@ def _masked(values: dict[str, Any], read_from: dict[str, str | None]) -> dict[st
         safe_text(name): shown_value(value, hidden=is_secret(read_from.get(name) or "", value))
         for name, value in values.items()
     }
+
+
+def costs(found: ExecutionCosts) -> dict[str, Any]:
+    """What executions have used of models, in groups."""
+    return shown({**found.to_dict(), "group_count": len(found.groups)})
+
+
+#: What people who look shortly want to know of a summary of usage; what is nothing is left out.
+_USED = (
+    "total_tokens",
+    "reused_total_tokens",
+    "records_without_cost_count",
+    "failed_usage_record_count",
+)
+
+
+def used(summary: Mapping[str, Any] | None) -> dict[str, int | float]:
+    """What calls of models took, in a few numbers; without a cost where none is known."""
+    if not summary:
+        return {}
+    cost = usage_summary.known_cost(summary) if summary["usage_record_count"] else None
+    numbers = {name: summary[name] for name in _USED if summary.get(name)}
+    return numbers if cost is None else numbers | {"display_cost_usd": cost}
+
+
+def used_of(call: CheckpointCall) -> dict[str, int | float]:
+    """The same of a checkpoint."""
+    records = call.llm_usage_records
+    return used(usage_summary.summary(records)) if records else {}
+
+
+def used_shortly(execution: Execution) -> str:
+    """What an execution took of models, in a few words; nothing where that is nothing."""
+    found = execution.llm_usage_summary
+    return usage_summary.told_shortly(found) if found and found["usage_record_count"] else ""
+
+
+def own_metadata(execution: Execution) -> dict[str, Any]:
+    """Metadata without the numbers of `llm_usage_summary`, which it repeats for statistics."""
+    found = execution.metadata.items()
+    return {key: value for key, value in found if not usage_summary.is_reserved(key)}
 
 
 def log_entry(entry: LogEntry) -> dict[str, Any]:

@@ -7,12 +7,13 @@ they are counted and get no span.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from kitaru import clock
+from kitaru import clock, usage_summary
 from kitaru.frozen import Model
 from kitaru.models import (
     CallStatus,
@@ -34,6 +35,40 @@ _CLOSE = 1 / 1000
 
 
 @dataclass(frozen=True, slots=True)
+class Usage(Model):
+    """What calls of models took; what a provider has refused does not count.
+
+    `display_cost_usd` is None where nothing is known of it; of what was reused it is 0.
+    """
+
+    usage_record_count: int
+    reused_usage_record_count: int
+    total_tokens: int
+    reused_total_tokens: int
+    display_cost_usd: float | None
+    records_without_cost_count: int
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any] | None) -> Usage | None:
+        """That of a summary of usage records, where any have counted."""
+        if not found or not found["usage_record_count"]:
+            return None
+        return cls(
+            usage_record_count=found["usage_record_count"],
+            reused_usage_record_count=found["reused_usage_record_count"],
+            total_tokens=found["total_tokens"],
+            reused_total_tokens=found["reused_total_tokens"],
+            display_cost_usd=usage_summary.known_cost(found),
+            records_without_cost_count=found["records_without_cost_count"],
+        )
+
+    @property
+    def told(self) -> str:
+        """Tokens and money in a few words."""
+        return usage_summary.told_shortly(self.to_dict())
+
+
+@dataclass(frozen=True, slots=True)
 class Call(Model):
     """One durable call of any kind, as it stands; `due_at` is when a sleep is over."""
 
@@ -48,6 +83,7 @@ class Call(Model):
     child_exec_id: str | None
     due_at: datetime | None
     reused: bool
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +104,7 @@ class Span(Model):
     offset: float
     seconds: float
     child_exec_id: str | None
+    usage: Usage | None = None
 
     @property
     def label(self) -> str:
@@ -87,6 +124,7 @@ class Timeline(Model):
     seconds: float
     spans: tuple[Span, ...]
     reused: int
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +138,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a picture: a span, or all spans of one name; `seconds` are theirs together."""
+    """One line of a picture: a span, or all spans of one name.
+
+    `seconds` and `usage` are theirs together.
+    """
 
     label: str
     kind: Kind
@@ -108,6 +149,7 @@ class Row:
     status: CallStatus
     seconds: float
     segments: tuple[Segment, ...]
+    usage: Usage | None = None
 
 
 def call(record: CallRecord, *, exec_id: str) -> Call:
@@ -125,7 +167,12 @@ def call(record: CallRecord, *, exec_id: str) -> Call:
         child_exec_id=record.child_exec_id,
         due_at=None if record.due_at is None else clock.from_us(record.due_at),
         reused=record.is_copied,
+        usage=_used(model.llm_usage_records),
     )
+
+
+def _used(records: Sequence[Mapping[str, Any]]) -> Usage | None:
+    return Usage.of(usage_summary.summary(records)) if records else None
 
 
 def make(execution: Execution, calls: Sequence[Call], *, now: datetime) -> Timeline:
@@ -148,14 +195,17 @@ def make(execution: Execution, calls: Sequence[Call], *, now: datetime) -> Timel
         seconds=(end - start).total_seconds(),
         spans=tuple(sorted(spans, key=lambda span: span.offset)),
         reused=sum(each.reused for each in calls),
+        usage=Usage.of(execution.llm_usage_summary),
     )
 
 
 def _spans(each: Call, start: datetime, end: datetime) -> Iterable[Span]:
-    tries: Sequence[CheckpointAttempt | Call] = each.attempts
-    if each.kind != "checkpoint" or not tries:
-        tries = [each]
-    for number, attempt in enumerate(tries, 1):
+    attempts = each.attempts if each.kind == "checkpoint" else ()
+    tries: Sequence[CheckpointAttempt | Call] = attempts or [each]
+    used = [each.usage]
+    if len(attempts) > 1:
+        used = [_used(attempt.llm_usage_records) for attempt in attempts]
+    for number, (attempt, usage) in enumerate(zip(tries, used, strict=True), 1):
         if attempt.started_at is None:
             continue
         # A driver whose clock was ahead must not draw outside the picture.
@@ -173,6 +223,7 @@ def _spans(each: Call, start: datetime, end: datetime) -> Iterable[Span]:
             offset=(begun - start).total_seconds(),
             seconds=(until - begun).total_seconds(),
             child_exec_id=each.child_exec_id,
+            usage=usage,
         )
 
 
@@ -193,6 +244,8 @@ def rows(timeline: Timeline) -> tuple[list[Row], list[str]]:
         made = [row for row in made if id(row) in kept]
     if timeline.reused:
         notes.append(f"Reused from the original, without time of their own: {timeline.reused}.")
+    if timeline.usage:
+        notes.append(f"Models: {timeline.usage.told}.")
     return made, notes
 
 
@@ -206,6 +259,21 @@ def _row(label: str, spans: Sequence[Span], whole: float) -> Row:
         status=worst,
         seconds=sum(span.seconds for span in spans),
         segments=tuple(_merged(spans, close=whole * _CLOSE)),
+        usage=_together([span.usage for span in spans if span.usage]),
+    )
+
+
+def _together(parts: Sequence[Usage]) -> Usage | None:
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    costs = [each.display_cost_usd for each in parts if each.display_cost_usd is not None]
+    return Usage(
+        usage_record_count=sum(each.usage_record_count for each in parts),
+        reused_usage_record_count=sum(each.reused_usage_record_count for each in parts),
+        total_tokens=sum(each.total_tokens for each in parts),
+        reused_total_tokens=sum(each.reused_total_tokens for each in parts),
+        display_cost_usd=math.fsum(costs) if costs else None,
+        records_without_cost_count=sum(each.records_without_cost_count for each in parts),
     )
 
 

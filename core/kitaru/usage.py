@@ -92,12 +92,13 @@ def _numbers(counts: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, Mapping):
             if inner := _numbers(value):
                 found[str(key)] = inner
-        elif _is_number(value):
+        elif is_number(value):
             found[str(key)] = value
     return found
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether it is one that can be added up."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -106,7 +107,7 @@ def _part(counts: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 
 
 def _integer(counts: Mapping[str, Any], *names: str) -> int | None:
-    return next((int(counts[name]) for name in names if _is_number(counts.get(name))), None)
+    return next((int(counts[name]) for name in names if is_number(counts.get(name))), None)
 
 
 def _sum(*numbers: int | None) -> int | None:
@@ -222,7 +223,7 @@ def _is_whole(record: object) -> bool:
 
 
 def _is_count(value: object) -> bool:
-    return value is None or _is_number(value)
+    return value is None or is_number(value)
 
 
 def reused(record: Mapping[str, Any], reuse: Reuse) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from kitaru.usage import COSTS, KEY, NOT_INCURRED, REUSED, TOKENS, VERSION
+from kitaru.usage import COSTS, KEY, NOT_INCURRED, REUSED, TOKENS, VERSION, is_number
 
 SUMMARY_KEY = "llm_usage_summary_v1"
 _FLAT = "kitaru_llm_{}_v1"
@@ -180,6 +180,52 @@ def _told_cost(found: Mapping[str, Any]) -> Iterator[str]:
             yield f"{unknown} without a known cost"
     else:
         yield "no cost known"
+
+
+def told_shortly(found: Mapping[str, Any]) -> str:
+    """Tokens and money in a few words; `+` says that some of it has no known cost.
+
+    Example:
+        >>> from kitaru.usage_summary import FLAT_KEYS, told_shortly
+        >>> used = dict.fromkeys(FLAT_KEYS, 0) | {"total_tokens": 1234, "usage_record_count": 2}
+        >>> told_shortly(used | {"display_cost_usd": 0.25})
+        '1,234 tokens $0.2500'
+        >>> told_shortly(used | {"display_cost_usd": 0.25, "records_without_cost_count": 1})
+        '1,234 tokens $0.2500+'
+        >>> told_shortly(used | {"reused_usage_record_count": 2})
+        '1,234 tokens reused'
+    """
+    tokens, again = f"{found['total_tokens']:,} tokens", found["reused_total_tokens"]
+    if is_all_reused(found):
+        return f"{tokens} reused"
+    reused = f" ({again:,} reused)" if again else ""
+    return f"{tokens}{reused} {told_cost(found)}".rstrip()
+
+
+def told_cost(found: Mapping[str, Any]) -> str:
+    """The cost alone, in the same way; nothing where none is known."""
+    cost = known_cost(found)
+    if cost is None:
+        return ""
+    is_partial = found["records_without_cost_count"] and not is_all_reused(found)
+    return f"{dollars(cost)}{'+' if is_partial else ''}"
+
+
+def known_cost(found: Mapping[str, Any]) -> float | None:
+    """The cost to show; `None` where nothing of it is known, which is not nothing."""
+    cost = found["display_cost_usd"]
+    is_unknown = not cost and found["records_without_cost_count"] and not is_all_reused(found)
+    return None if is_unknown else cost
+
+
+def is_all_reused(found: Mapping[str, Any]) -> bool:
+    """Whether nothing of it was paid for now, so that no cost of it is unknown."""
+    return bool(found["usage_record_count"] == found["reused_usage_record_count"])
+
+
+def is_whole(found: object) -> bool:
+    """Whether it is a summary that can be told; metadata may have been damaged."""
+    return isinstance(found, dict) and all(is_number(found.get(name)) for name in _NUMBERS)
 
 
 def dollars(amount: float) -> str:

@@ -118,7 +118,7 @@ def shown(call: Call, execution: Execution, *, detail: Detail = "concise") -> di
     from kitaru_mcp import views
 
     if detail == "full":
-        return render.full(execution)
+        return render.full(execution, repeats=False)
     data = views.overview(execution, offered=call.desk.offered, home=call.client.home)
     if execution.stalled:
         data["status_reason"] = "Its process is gone: it crashed, was killed, or left (os._exit)."

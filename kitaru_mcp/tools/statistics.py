@@ -28,7 +28,8 @@ def statistics(
     ] = None,
     metrics: Annotated[
         list[str] | None,
-        "name:duration:avg, name:metadata:<key>:sum, … p95",
+        "name:duration:avg, name:metadata:<key>:sum, … p95; money is in the key "
+        "kitaru_llm_display_cost_usd_v1.",
     ] = None,
     flow: Annotated[str | None, FLOW] = None,
     status: Annotated[str | None, "As in the list."] = None,

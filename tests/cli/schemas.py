@@ -19,11 +19,13 @@ from enum import Enum
 from typing import Any
 
 from kitaru import models, render, timeline, upkeep
+from kitaru.client.costs import ExecutionCost, ExecutionCosts
 from kitaru.frozen import Model
 from kitaru.log_store import LogStore, Pushed
 from kitaru.model_aliases import ModelAlias
 from kitaru.secrets import SecretSummary
 from kitaru.statistics import ExecutionStatistics
+from kitaru.store import costs
 from kitaru.worker import Event
 from tests.support import ROOT
 
@@ -163,9 +165,11 @@ DEFINITIONS: dict[str, Schema] = {
             models.FailureInfo,
             models.PendingWait,
             models.StackInfo,
+            ExecutionCost,
             ModelAlias,
             timeline.Call,
             timeline.Span,
+            timeline.Usage,
         )
     },
 }
@@ -193,6 +197,7 @@ COMMANDS: dict[str, Schema] = {
     "completion": one(
         record(("script", "file", "changed"), shell=TEXT, script=TEXT, file=TEXT, changed=FLAG)
     ),
+    "cost": one(of_model(ExecutionCosts, by=words(*costs.GROUPS), group_count=NUMBER)),
     "doctor": listed(of_model(upkeep.Finding)),
     "executions.cancel": one(SUMMARY),
     "executions.delete": one(of_model(upkeep.Deleted)),

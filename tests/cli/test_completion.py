@@ -102,6 +102,7 @@ def test_what_the_store_has_is_completed_with_words_about_it(waiting: str):
 
 def test_commands_and_options_are_completed():
     assert "executions" in completed("kitaru ex")
+    assert completed("kitaru cost --by m") == {"model": "_"}
     assert {"get", "list", "input"} <= completed("kitaru executions ").keys()
     assert "--interactive" in completed("kitaru executions input --i")
     assert completed("kitaru executions run agent.p") == {"agent.p": "_"}

@@ -45,6 +45,7 @@ LINES = {
     "artifacts.list": "{done}",
     "backup": "copy.db",
     "completion": "fish",
+    "cost": "--by day",
     "doctor": "--full",
     "executions.cancel": "{waiting}",
     "executions.get": "{done}",

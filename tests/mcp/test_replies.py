@@ -24,6 +24,7 @@ def talk(lines: int) -> str:
     for number in range(lines):
         print(f"line {number} " + "x" * (number % 60))
     kitaru.log(cost=1.5)
+    kitaru.record_llm_usage(provider="mine", model="small", input_tokens=1234, actual_cost_usd=0.25)
     return "é" * 50_000
 
 
@@ -67,6 +68,7 @@ def test_a_row_of_the_list_is_short_and_says_what_went_wrong(
     odd = rows[ids["odd"]]
     assert (odd["flow"], odd["status"]) == ("failing", "failed")
     assert odd["note"].startswith("ValueError: \\x1b[31mred")
+    assert rows[ids["long"]]["used"] == "1,234 tokens $0.2500"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ", odd["at"])
     assert re.fullmatch(r"[\d.]+(ms|[smhd])", odd["age"])
     full = modern.call("kitaru_executions_list", detail="full")["items"][0]
@@ -91,10 +93,15 @@ def test_an_execution_is_shown_shortly_and_in_full(modern: Served, ids: dict[str
     short = modern.call("kitaru_executions_get", exec_id=ids["long"])
     assert size(short) < 3000
     assert short["checkpoints"]["counts"] == {"completed": 1}
+    assert short["llm_usage"] == {"total_tokens": 1234, "display_cost_usd": 0.25}
+    assert short["checkpoints"]["last"][0]["llm_usage"] == short["llm_usage"]
+    assert "metadata" not in short
     assert short["result"].endswith("more characters]")
     assert "T" in short["created_at"]
     full = modern.call("kitaru_executions_get", exec_id=ids["long"], detail="full")
     assert full["checkpoints"][0]["metadata"] == {"cost": 1.5}
+    (record,) = full["llm_usage_records"]
+    assert record["usage"]["total_tokens"] == full["metadata"]["kitaru_llm_total_tokens_v1"] == 1234
     odd = modern.call("kitaru_executions_get", exec_id=ids["odd"])
     assert odd["failure"]["type"] == "ValueError"
     assert "in fail" in odd["failure"]["traceback"]

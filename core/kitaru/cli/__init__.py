@@ -19,6 +19,7 @@ import click
 from kitaru.cli import (
     artifacts,
     completion,
+    cost,
     doctor,
     executions,
     log_store,
@@ -48,6 +49,7 @@ def kitaru() -> None:
 
 
 kitaru.add_command(executions.group)
+kitaru.add_command(cost.cost)
 kitaru.add_command(artifacts.group)
 kitaru.add_command(stacks.group)
 kitaru.add_command(secrets.group)

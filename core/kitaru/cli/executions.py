@@ -59,7 +59,7 @@ _FILTERS = (
 )
 
 
-def _filtered(command: Callable[..., Answer]) -> Callable[..., Answer]:
+def filtered(command: Callable[..., Answer]) -> Callable[..., Answer]:
     """Give a command the options that choose executions."""
     for option in reversed(_FILTERS):
         command = option(command)
@@ -87,7 +87,7 @@ def get(exec_id: str) -> Answer:
 
 
 @group.command("list")
-@_filtered
+@filtered
 @click.option(
     "--limit",
     type=click.IntRange(1, config.MAX_PAGE),
@@ -130,7 +130,7 @@ def list_(*, limit: int, cursor: str | None, **filters: Any) -> Answer:
     metavar="SPEC",
     help="A number for each group: NAME:SOURCE:AGGREGATION or NAME:metadata:KEY:AGGREGATION.",
 )
-@_filtered
+@filtered
 @click.option(
     "--where",
     multiple=True,

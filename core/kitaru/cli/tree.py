@@ -17,7 +17,7 @@ from kitaru import answers, clock
 from kitaru.cli import characters, output, style, views
 from kitaru.client.watching import Progress
 from kitaru.models import CallStatus, Execution, PendingWait
-from kitaru.timeline import Call, duration, state
+from kitaru.timeline import Call, Usage, duration, state
 
 #: How many ended calls are remembered, and how many failed attempts of a call are told.
 _KEPT, _TRIES = 200, 3
@@ -92,6 +92,8 @@ class View:
         parts += [(style.STATUSES.get(status, ""), status)]
         took = _elapsed(execution.started_at, execution.ended_at)
         parts += [("dim", took)]
+        if used := Usage.of(execution.llm_usage_summary):
+            parts.append(("dim", used.told))
         return self._text(*parts)
 
     def _line(self, call: Call) -> Text:
@@ -109,6 +111,8 @@ class View:
             parts.append(("dim", _elapsed(call.started_at, call.ended_at)))
         if len(call.attempts) > 1:
             parts.append(("dim", f"{len(call.attempts)} attempts"))
+        if call.usage:
+            parts.append(("dim", call.usage.told))
         return self._text(*parts)
 
     def _notes(self, call: Call, wait: PendingWait | None) -> list[Text]:

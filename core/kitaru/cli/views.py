@@ -10,6 +10,7 @@ from kitaru.cli import charts, output, style
 from kitaru.models import ArtifactRef, CheckpointCall, Execution, Page
 from kitaru.render import safe_text
 from kitaru.statistics import ExecutionStatisticsGrouping, ExecutionStatisticsMetric
+from kitaru.usage_summary import told
 
 #: So many checkpoints or children of an execution are named; ten thousand would fill the terminal.
 _MOST_NAMES = 100
@@ -30,7 +31,7 @@ def execution(found: Execution, *, continues: bool) -> str:
         ("Wait question", "; ".join(wait.question or "not set" for wait in waits) or "none"),
         ("Failure", found.failure.message if found.failure else "none"),
         ("Checkpoints", _last([*map(_call, calls)])),
-        ("LLM usage", json.dumps(found.llm_usage_summary) if found.llm_usage_summary else "none"),
+        ("LLM usage", told(found.llm_usage_summary) if found.llm_usage_summary else "none"),
     ]
     if found.status_reason and not waits and not found.failure:
         pairs.append(("Reason", found.status_reason))

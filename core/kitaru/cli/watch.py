@@ -94,6 +94,8 @@ def _told(call: Call) -> str:
         parts.append(f"attempt {len(call.attempts)}")
     if call.reused:
         parts.append("reused")
+    if call.usage:
+        parts.append(call.usage.told)
     if call.child_exec_id:
         parts.append(call.child_exec_id)
     if call.failure:

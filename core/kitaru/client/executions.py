@@ -12,6 +12,7 @@ from typing import Literal, overload
 
 from kitaru import config
 from kitaru.client import filters, limits
+from kitaru.client.costs import Costs
 from kitaru.client.following import LogEvent, LogSource, check_called, chosen
 from kitaru.client.questions import Questions
 from kitaru.client.statistics import Statistics
@@ -43,7 +44,7 @@ from kitaru.store.executions import Row
 _CRASH, _CRASH_REPORT_BYTES, _LAST_WORDS = "Fatal Python error", 64 * 1024, 600
 
 
-class Executions(Watching, Statistics, Questions, Upkeep, Transfer):
+class Executions(Watching, Statistics, Costs, Questions, Upkeep, Transfer):
     """The executions of a store; reached as `client.executions`."""
 
     def get(self, exec_id: str) -> Execution:

@@ -13,7 +13,7 @@ from kitaru.models import Actions, Execution, ExecutionStatus, move
 from kitaru.store import journal, leases, refs, shown, usage, values, waits
 from kitaru.store import metadata as rows
 from kitaru.store.values import StoredValue
-from kitaru.usage_summary import SUMMARY_KEY
+from kitaru.usage_summary import SUMMARY_KEY, is_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +191,11 @@ def _used(
     conn: sqlite3.Connection, execution: int, *, status: ExecutionStatus, metadata: dict[str, Any]
 ) -> dict[str, Any] | None:
     """What an execution has used of models: by now, or as it was when it ended."""
-    if not status.is_finished:
-        return usage.summary(conn, execution)
+    if status.is_finished and SUMMARY_KEY not in metadata:
+        return None
     found = metadata.get(SUMMARY_KEY)
-    return found if isinstance(found, dict) else None
+    # One that is damaged is made again: what it was made from is still there.
+    return found if status.is_finished and is_whole(found) else usage.summary(conn, execution)
 
 
 def read_inputs(conn: sqlite3.Connection, execution: int, *, exec_id: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from kitaru import clock, ids, usage
@@ -42,6 +43,7 @@ def call_model(
         )
     reuse = usage.reuse_of(original_call_id=record.original_call_id, cached_from=record.cached_from)
     metadata = _metadata(record.metadata, reuse)
+    used = [usage.of_call(each.metadata, (), reuse=reuse) for each in attempts]
     return CheckpointCall(
         call_id=record.call_id,
         name=ids.call_name(record.call_id),
@@ -62,13 +64,12 @@ def call_model(
                 ended_at=_time(attempt.ended_at),
                 metadata=attempt.metadata,
                 failure=failure_info(attempt.failure),
+                llm_usage_records=tuple(records),
             )
-            for number, attempt in enumerate(attempts, 1)
+            for number, (attempt, records) in enumerate(zip(attempts, used, strict=True), 1)
         ),
         artifacts=artifacts,
-        llm_usage_records=tuple(
-            usage.of_call(metadata, [each.metadata for each in attempts], reuse=reuse)
-        ),
+        llm_usage_records=tuple(chain(*used or [usage.of_call(metadata, (), reuse=reuse)])),
     )
 
 
