@@ -167,11 +167,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True  # who asks has broken off
             return None
         body = json.loads(data)
-        dialects: dict[str, Dialect] = {
-            "/v1/chat/completions": "openai",
-            "/v1/messages": "anthropic",
-        }
-        dialect = dialects.get(self.path.partition("?")[0])
+        path = self.path.partition("?")[0]
+        # A gateway has its own address before theirs.
+        dialect: Dialect | None = (
+            "openai"
+            if path.endswith("/v1/chat/completions")
+            else "anthropic"
+            if path.endswith("/v1/messages")
+            else None
+        )
         if dialect is None:
             return self._send_json(404, {"error": {"message": f"no such address: {self.path}"}})
         models = self.server.models
