@@ -163,7 +163,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if len(data := self.rfile.read(length)) < length:
             return self._cut()  # who asks has broken off
         body = json.loads(data)
-        dialect = DIALECTS.get(self.path.partition("?")[0])
+        path = self.path.partition("?")[0]
+        # A gateway has an address of its own before theirs.
+        spoken = (dialect for end, dialect in DIALECTS.items() if path.endswith(end))
+        dialect = next(spoken, None)
         if dialect is None:
             return self._send_json(404, {"error": {"message": f"no such address: {self.path}"}})
         models = self.server.models

@@ -15,13 +15,17 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from kitaru import clock, config, masks, vault
+from kitaru import clock, config, masks, model_variables, vault
 from kitaru.heart import heart
 from tests.support import TurnedClock, check_rollup, forget, until
 
 # Processes under test find Python's own defaults, whatever the developer's shell has set.
 for _name_of_python in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"):
     os.environ.pop(_name_of_python, None)
+
+# Nor does a test ask a model with the developer's own key.
+for _name_of_model in model_variables.NAMES:
+    os.environ.pop(_name_of_model, None)
 
 # No test writes into the developer's own keyring.
 os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.null.Keyring"

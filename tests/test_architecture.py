@@ -40,6 +40,7 @@ LAYERS: dict[str, int] = {
     "private": 1,
     "vault": 1,
     "masks": 1,
+    "model_variables": 1,
     "limits": 1,
     "statistics": 1,
     "upkeep": 1,

@@ -28,6 +28,7 @@ _FRAMES_TO_LOGGING = 16
 _inside = threading.local()
 #: Level -> the line that the code which runs here has not ended yet.
 _begun: ContextVar[dict[str, _Line] | None] = ContextVar("kitaru_begun", default=None)
+_unheard: ContextVar[bool] = ContextVar("kitaru_unheard", default=False)
 
 
 def install() -> None:
@@ -79,6 +80,19 @@ def note(
     )
 
 
+@contextlib.contextmanager
+def unheard() -> Iterator[None]:
+    """While Kitaru itself uses a package whose loggers tell addresses and headers.
+
+    Their records go where they went before, and are no lines of the flow's.
+    """
+    token = _unheard.set(True)
+    try:
+        yield
+    finally:
+        _unheard.reset(token)
+
+
 def _after_fork_in_child() -> None:
     """The parent's flow is not driven here: its lines would be lost, its locks stay locked."""
     global _installed, _parents
@@ -100,7 +114,8 @@ class _RecordFactory:
         with _outermost() as first:
             record: logging.LogRecord = self._inner(*args, **kwargs)
         # A record that is received from elsewhere is made without a level, and filled later.
-        if first and record.levelno is not None and context.current_driver.get() is not None:
+        is_heard = first and not _unheard.get() and context.current_driver.get() is not None
+        if is_heard and record.levelno is not None:
             note(
                 record.levelname,
                 _text(record),

@@ -101,7 +101,8 @@ class Event:
         """
         request = _Request(self)
         try:
-            ask(request.access, request.ask, request.answer, listener=request.listener)
+            with capture.unheard():
+                ask(request.access, request.ask, request.answer, listener=request.listener)
         except Failed as exc:
             raise request.refused(exc) from None
         except KitaruError:  # nothing was asked
@@ -115,7 +116,10 @@ class Event:
         """The same where code is async."""
         request = _Request(self)
         try:
-            await ask_async(request.access, request.ask, request.answer, listener=request.listener)
+            with capture.unheard():
+                await ask_async(
+                    request.access, request.ask, request.answer, listener=request.listener
+                )
         except Failed as exc:
             raise request.refused(exc) from None
         except KitaruError:  # nothing was asked

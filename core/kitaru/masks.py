@@ -1,9 +1,9 @@
-"""The values of registered secrets are kept out of whatever is shown.
+"""The values of registered secrets, and of models' variables, are kept out of whatever is shown.
 
 Owns what `redaction` asks for them: the values of every home this process looks at, read when
-text is first shown, and anew when the file of a home's secrets is another one. Where they cannot be
-read, showing is refused: text is never shown unmasked because a keyring is away. Without secrets
-nothing is installed, and showing costs nothing more.
+text is first shown, and anew when the file of a home's secrets or the environment is another one.
+Where they cannot be read, showing is refused: text is never shown unmasked because a keyring is
+away. Without secrets nothing is installed, and showing costs nothing more.
 
 A value is known in the forms it commonly takes: as it is, by its lines and long words, as JSON or
 Python writes it, in Base64 wherever it begins there, and as a part of an address. Any other
@@ -19,7 +19,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from kitaru import clock, config, redaction, vault
+from kitaru import clock, config, model_variables, redaction, vault
 from kitaru.errors import KitaruError
 
 #: Shorter values would hide words that stand for themselves.
@@ -33,42 +33,31 @@ _changing = threading.Lock()
 #: The homes with secrets, and which file of theirs was seen last.
 _homes: dict[Path, tuple[int, int, int]] = {}
 _installed: _Masks | None = None
-#: Values that were used here and are no secrets of a home, with whose they are.
-_added: dict[str, str] = {}
-
-
-def add(owner: str, value: str) -> None:
-    """Mask one more value in what this process shows or records to be shown.
-
-    Args:
-        owner: what warnings call it, such as the variable it comes from.
-        value: the value.
-    """
-    if _added.get(value) == owner:
-        return
-    global _installed
-    with _changing:
-        _added[value] = owner
-        _installed = _Masks([*_homes])
-        redaction.mask_with(_installed)
+#: The variables that providers' SDKs read, as they were seen last.
+_variables: model_variables.Set = ()
 
 
 def watch(home: config.Home) -> None:
-    """Mask the values of a home's secrets from now on, as they now are; costs microseconds."""
+    """Mask the values of a home's secrets from now on, as they now are; costs microseconds.
+
+    Those of the environment's variables for models are masked with them.
+    """
     try:
         found = os.stat(vault.path_in(home.path))
         mark = (found.st_ino, found.st_mtime_ns, found.st_size)
     except OSError:  # none, or none that can be read: then its store cannot be read either
         mark = None
-    if _homes.get(home.path) == mark:
+    global _installed, _variables
+    variables = model_variables.read()
+    if _homes.get(home.path) == mark and _variables == variables:
         return
-    global _installed
     with _changing:
+        _variables = variables
         if mark is None:
             _homes.pop(home.path, None)
         else:
             _homes[home.path] = mark
-        _installed = _Masks([*_homes]) if _homes or _added else None
+        _installed = _Masks([*_homes]) if _homes or _variables else None
         redaction.mask_with(_installed)
 
 
@@ -116,7 +105,7 @@ class _Masks:
             raise self._error
         try:
             values = [each for home in self._homes for each in _values(home)]
-            values += [(owner, value) for value, owner in [*_added.items()]]
+            values += model_variables.secrets_in(_variables)
         except KitaruError as exc:
             self._error, self._again = exc, clock.monotonic() + _AGAIN_SECONDS
             raise

@@ -108,8 +108,7 @@ def find_access(model: ResolvedModel, *, home: Home) -> Access:
             f"--{provider.key}`, then `kitaru model register ALIAS --model "
             f"{model.provider}/{model.name} --secret NAME`."
         )
-    if key is not None:
-        masks.add(provider.key or _ANTHROPIC_TOKEN, key)
+    masks.watch(home)  # code may have set a variable since the store was opened
     if model.provider == "ollama" and base_url is not None:
         base_url = _of_ollama(base_url)
     return Access(model.provider, provider.sdk, key or "ollama", base_url, is_token)
