@@ -80,7 +80,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Have a model sort tickets, twice.")
     parser.add_argument("--model", default=MODEL, help="provider/name, or an alias")
     options = parser.parse_args()
-    for _ in range(2):
+    for _ in range(2):  # the second time all answers are known
         handle = batch_triage.run(TICKETS, options.model)
         print(f"Execution {handle.exec_id}")
         try:
