@@ -8,8 +8,7 @@ providers' SDKs have for that:
 It starts the server, sets `OPENAI_BASE_URL`, `ANTHROPIC_BASE_URL` and keys that mean nothing, runs
 the command, and ends with it. What it answers is scripted in `model_answers.json`: the first rule
 whose `when` stands in the last message gives its `answer`, or the `tool` that is to be called, or
-both; of its `answers`, each request gets the next one, and the last one from then on. With
-`--log FILE` each request is a line of JSON there, written before it is answered.
+both; of its `answers` each request gets the next one. `--log FILE` keeps a line of JSON of each.
 """
 
 from __future__ import annotations
@@ -163,10 +162,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if len(data := self.rfile.read(length)) < length:
             return self._cut()  # who asks has broken off
         body = json.loads(data)
-        path = self.path.partition("?")[0]
-        # A gateway has an address of its own before theirs.
-        spoken = (dialect for end, dialect in DIALECTS.items() if path.endswith(end))
-        dialect = next(spoken, None)
+        path = self.path.partition("?")[0]  # a gateway has an address of its own before theirs
+        dialect = next((DIALECTS[end] for end in DIALECTS if path.endswith(end)), None)
         if dialect is None:
             return self._send_json(404, {"error": {"message": f"no such address: {self.path}"}})
         models = self.server.models
