@@ -18,9 +18,10 @@ def checked(name: object, *, what: str, without: str = "#/") -> str:
     """
     good = isinstance(name, str) and name.strip() == name and 0 < len(name) <= config.MAX_NAME
     if not good or not str(name).isprintable() or any(mark in str(name) for mark in without):
+        marks = f" without {' and '.join(map(repr, without))}" if without else ""
         raise KitaruUsageError(
             f"{what} name {name!r:.60} cannot be used: it must be 1 to {config.MAX_NAME} printable "
-            f"characters without {' and '.join(map(repr, without))}, and no outer spaces."
+            f"characters{marks}, and no outer spaces."
         )
     return str(name)
 

@@ -130,6 +130,7 @@ def test_days_are_those_of_the_start_and_come_in_their_order(home: Path):
         us = round(at.timestamp() * 1_000_000)
         support.query(home, "UPDATE executions SET started_at = ? WHERE exec_id = ?", us, exec_id)
     assert shortly(costs("day")) == [("2026-11-17", 2, 5, 0, 2.0), ("2026-11-20", 1, 2, 0, 1.0)]
+    assert shortly(costs("day", max_groups=1)) == [("2026-11-20", 1, 2, 0, 1.0)]
 
 
 @pytest.mark.usefixtures("home")

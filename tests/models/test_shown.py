@@ -357,3 +357,17 @@ def test_nothing_that_counts_has_no_usage():
     assert Usage.of(None) is None
     assert Usage.of({"usage_record_count": 0}) is None
     assert render.used(None) == {}
+
+
+@pytest.mark.usefixtures("home")
+def test_a_name_that_cannot_be_shown_is_refused_with_what_would_do():
+    @kitaru.flow
+    def odd() -> None:
+        odd_model()
+
+    @kitaru.checkpoint
+    def odd_model() -> None:
+        kitaru.record_llm_usage(provider="mine", model="x\x1b[2J", input_tokens=1)
+
+    with pytest.raises(kitaru.KitaruError, match="printable characters, and no outer spaces"):
+        odd.run().wait()
