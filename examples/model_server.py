@@ -75,8 +75,10 @@ class Reply:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
     cost: float | None = None
     finish: str | None = None
+    code: str | None = None
     hold: threading.Event | None = None
     breaks_after: int | None = None
 
@@ -235,7 +237,10 @@ class _Speaker:
     def error(self) -> dict[str, Any]:
         kind = "rate_limit_error" if self.reply.status == 429 else "api_error"
         message = self.reply.text or f"scripted error {self.reply.status}"
-        return {"type": "error", "error": {"type": kind, "message": message, "code": None}}
+        return {
+            "type": "error",
+            "error": {"type": kind, "message": message, "code": self.reply.code},
+        }
 
     def whole(self) -> dict[str, Any]:
         raise NotImplementedError
@@ -253,7 +258,7 @@ class _OpenAI(_Speaker):
             "completion_tokens": self.output,
             "total_tokens": self.input + self.output,
             "prompt_tokens_details": {"cached_tokens": self.reply.cached_tokens},
-            "completion_tokens_details": {"reasoning_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": self.reply.reasoning_tokens},
             **cost,
         }
 

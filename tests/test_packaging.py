@@ -18,7 +18,9 @@ from kitaru.cli.clients import CLIENTS
 from kitaru_mcp.tools import TOOLS
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCK = (ROOT / "requirements.lock").read_text()
+LOCKS = {
+    name: (ROOT / name).read_text() for name in ("requirements.lock", "requirements-lowest.lock")
+}
 SKILL = ROOT / "plugin" / "skills" / "kitaru" / "SKILL.md"
 
 
@@ -112,17 +114,54 @@ def test_dependencies_have_lower_bounds_only(project: dict):
         assert re.fullmatch(r"[a-z-]+>=[\d.]+", dependency)
 
 
-def test_the_lock_holds_every_dependency_with_hashes(project: dict):
-    entries = re.split(r"\n(?=[a-z])", LOCK.partition("\n\n")[0])
-    pins = {entry.partition("==")[0]: entry for entry in entries if "==" in entry.split("\n")[0]}
+def test_an_extra_is_what_its_name_says(project: dict, wheel: dict[str, str]):
+    (metadata,) = (text for name, text in wheel.items() if name.endswith("METADATA"))
+    shipped: dict[str, set[str]] = {}
+    pattern = r"^Requires-Dist: (\S+); extra == '(\w+)'$"
+    for dependency, extra in re.findall(pattern, metadata, re.MULTILINE):
+        shipped.setdefault(extra, set()).add(dependency)
+    extras = project["optional-dependencies"]
+    assert shipped.pop("llm") == {*extras["openai"], *extras["anthropic"]}
+    assert shipped == {extra: {*extras[extra]} for extra in extras if extra != "llm"}
+    for extra, package in {"openai": "openai", "anthropic": "anthropic"}.items():
+        assert [each.partition(">=")[0] for each in extras[extra]] == [package]
+    assert [each.partition(">=")[0] for each in extras["prices"]] == ["genai-prices"]
+
+
+def pins(lock: str) -> dict[str, str]:
+    """Each package of a lock file, and its entry there."""
+    entries = re.split(r"\n(?=[a-z])", lock.partition("\n\n")[0])
+    return {entry.partition("==")[0]: entry for entry in entries if "==" in entry.split("\n")[0]}
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_holds_every_dependency_with_hashes(name: str, project: dict):
+    found = pins(LOCKS[name])
+    extras = project["optional-dependencies"]
+    needed = project["dependencies"] + extras["openai"] + extras["anthropic"] + extras["prices"]
+    for dependency in needed:
+        assert dependency.partition(">")[0] in found
+    assert "hatchling" in found, "the build backend is installed from the lock too"
+    assert [name for name, entry in found.items() if "--hash=sha256:" not in entry] == []
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_names_no_place(name: str):
+    assert not re.search(r"://|--(extra-)?index-url|--find-links|[\s=@]/", LOCKS[name])
+
+
+def test_the_lock_of_lower_bounds_has_them_and_else_what_the_other_has(project: dict):
+    current, lowest = (pins(lock) for lock in LOCKS.values())
+    extras = project["optional-dependencies"]
+    for dependency in extras["openai"] + extras["anthropic"] + extras["prices"]:
+        name, _, bound = dependency.partition(">=")
+        version = lowest[name].split("\n")[0].removeprefix(f"{name}==").split()[0]
+        assert [*map(int, version.split("."))][: bound.count(".") + 1] == [
+            *map(int, bound.split("."))
+        ]
     for dependency in project["dependencies"]:
-        assert dependency.partition(">")[0] in pins
-    assert "hatchling" in pins, "the build backend is installed from the lock too"
-    assert [name for name, entry in pins.items() if "--hash=sha256:" not in entry] == []
-
-
-def test_the_lock_names_no_place():
-    assert not re.search(r"://|--(extra-)?index-url|--find-links|[\s=@]/", LOCK)
+        name = dependency.partition(">")[0]
+        assert lowest[name].split()[0] == current[name].split()[0]
 
 
 # --- what clients and registries read ------------------------------------------------------------

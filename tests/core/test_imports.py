@@ -15,14 +15,19 @@ from tests.support import ROOT
 
 #: Nothing of these is loaded before it is needed.
 HEAVY = [
+    "anthropic",
     "anyio",
     "asyncio",
     "click",
     "concurrent",
+    "genai_prices",
+    "httpx",
+    "httpx2",
     "inspect",
     "jsonschema",
     "logging",
     "mcp",
+    "openai",
     "platformdirs",
     "pydantic",
     "pydantic_core",
@@ -77,6 +82,14 @@ def test_the_decorators_load_neither_servers_nor_models(tmp_path: Path):
     modules = loaded("from kitaru import checkpoint, flow, wait, KitaruClient", tmp_path)
     for heavy in ("mcp", "pydantic", "click", "jsonschema", "anyio", "sqlite_utils.cli"):
         assert heavy not in modules
+
+
+@pytest.mark.parametrize("code", ["import kitaru.llm", "from kitaru import llm"])
+def test_no_providers_sdk_is_loaded_before_a_model_is_asked(code: str, tmp_path: Path):
+    modules = loaded(code, tmp_path)
+    assert "kitaru.llm" in modules
+    sdks = {"anthropic", "genai_prices", "httpx", "httpx2", "openai", "pydantic"}
+    assert {name.partition(".")[0] for name in modules}.isdisjoint(sdks)
 
 
 def test_a_first_flow_loads_neither_mcp_nor_the_clis(tmp_path: Path):

@@ -124,21 +124,23 @@ def _made(access: Access, make: Callable[..., Any]) -> Any:
 async def _async_client(access: Access, sdk: Any) -> Any:
     import asyncio
 
-    loop = asyncio.get_running_loop()
-    of_loop = _async_clients.setdefault(loop, {})
+    of_loop = _async_clients.setdefault(asyncio.get_running_loop(), {})
     if access not in of_loop:
         make = getattr(sdk, f"Async{_DIALECTS[access.sdk].CLIENT}")
-        holder = _held(access, make)
+        holder = _held(access, make, of_loop)
         # The loop closes async generators when it ends, and this one its client.
         of_loop[access] = (await anext(holder), holder)
     return of_loop[access][0]
 
 
-async def _held(access: Access, make: Callable[..., Any]) -> AsyncGenerator[Any]:
+async def _held(
+    access: Access, make: Callable[..., Any], of_loop: dict[Access, Any]
+) -> AsyncGenerator[Any]:
     client = _made(access, make)
     try:
         yield client
     finally:
+        del of_loop[access]  # a generator knows its loop, which would never be let go
         await client.close()
 
 
