@@ -2,8 +2,9 @@
 
 Programs are drawn: questions in a flow's body, in checkpoints, side by side and in async code, to
 providers that refuse, fail and break off; checkpoints that fail after they have paid, or are over
-their time; flows that fail and are retried, or are cancelled while a request is under way; second
-runs from the cache, and replays from the middle.
+their time; flows that fail and are retried, that are cancelled while a request is under way, or
+whose driver stops then and that are resumed; second runs from the cache, and replays from the
+middle.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import kitaru
@@ -91,7 +92,7 @@ class Program:
 
     blocks: tuple[Block, ...]
     is_async: bool
-    end: Literal["completes", "fails", "is cancelled"]
+    end: Literal["completes", "fails", "is cancelled", "is stopped"]
     last: Ask
     cache: bool
     replays_from: int | None
@@ -117,7 +118,7 @@ PROGRAMS = st.builds(
         max_size=4,
     ).map(tuple),
     st.booleans(),
-    st.sampled_from(("completes", "fails", "is cancelled")),
+    st.sampled_from(("completes", "fails", "is cancelled", "is stopped")),
     ASKS,
     st.booleans(),
     st.none() | st.integers(0, 5),
@@ -131,6 +132,8 @@ class Server:
     models: Models
     number: int
     left: dict[str, list[Reply]] = field(default_factory=dict)
+    #: Prompts that are never answered, and what is waited for first.
+    broken: dict[str, threading.Event] = field(default_factory=dict)
     costs: dict[int, float] = field(default_factory=dict)
     requests: int = 0
     tokens: tuple[int, int] = (0, 0)
@@ -149,6 +152,8 @@ class Server:
         with self._lock:
             left = self.left.get(request.prompt)
             reply = left.pop(0) if left else Reply()
+            if request.prompt in self.broken:
+                return Reply(hold=self.broken[request.prompt], breaks_after=0)
         if reply.status == 200:
             reply.text = "A word. " * (1 + request.number % 3)
             reply.cached_tokens = request.number % 2
@@ -185,7 +190,7 @@ class Run:
     def __init__(self, program: Program, server: Server) -> None:
         self.program, self.server = program, server
         self.name = f"program-{server.number}"
-        self.cancelled, self.reached = threading.Event(), threading.Event()
+        self.stopped = threading.Event()
         self._tried = Counter[str]()
         self._checkpoints: dict[str, Any] = {}
         body = self._async_flow if program.is_async else self._flow
@@ -267,8 +272,13 @@ class Run:
     def _held(self) -> tuple[str, Ask]:
         """The question that is under way when the execution is cancelled."""
         cut = 0 if self.program.is_async else None
-        self.server.plan(self._prompt("held"), Reply(hold=self.cancelled, breaks_after=cut))
+        self.server.plan(self._prompt("held"), Reply(hold=self.stopped, breaks_after=cut))
         return "held", Ask(self.program.last.model, self.program.last.is_streamed, ())
+
+    def _stopped(self) -> tuple[Ask, ...]:
+        """The questions of a checkpoint that is stopped at its second, which is made again."""
+        last = self.program.last
+        return last, Ask(last.model, last.is_streamed, (0, 0))
 
     def _flow(self) -> None:
         for number, block in enumerate(self.program.blocks):
@@ -295,8 +305,9 @@ class Run:
         if self.program.end == "fails":
             self._asks("lost", (self.program.last,), 1)()
         if self.program.end == "is cancelled":
-            self.reached.set()
             self._ask(*self._held())
+        if self.program.end == "is stopped":
+            self._asks("stopped", self._stopped(), 0)()
 
     async def _async_flow(self) -> None:
         for number, block in enumerate(self.program.blocks):
@@ -319,21 +330,37 @@ class Run:
         if self.program.end == "fails":
             await self._asks("lost", (self.program.last,), 1)()
         if self.program.end == "is cancelled":
-            self.reached.set()
             await self._ask_async(*self._held())
+        if self.program.end == "is stopped":
+            await self._asks("stopped", self._stopped(), 0)()
+
+    def _until_asked(self, name: str) -> None:
+        models = self.server.models
+        until(lambda: self._prompt(name) in models.prompts, "its request is sent")
 
     def executions(self) -> Iterator[str]:
         """Run it, and do with it what is to be done; gives each execution."""
+        if self.program.end == "is stopped":
+            self.server.broken[self._prompt("stopped-1")] = self.stopped
         handle = self.flow.run()
         if self.program.end == "is cancelled":
-            assert self.reached.wait(60)
-            until(lambda: self._prompt("held") in self.server.models.prompts, "its request is sent")
+            self._until_asked("held")
             KitaruClient().executions.cancel(handle.exec_id)
-            self.cancelled.set()
+            self.stopped.set()
             drives.error_of(handle)
             drives.left(handle.exec_id)
             yield handle.exec_id
             return
+        if self.program.end == "is stopped":
+            self._until_asked("stopped-1")
+            handle._driver.stop()
+            self.stopped.set()
+            assert handle._driver.ended.wait(60)
+            self.server.broken.clear()
+            # Where no answer came before it was stopped, it has failed.
+            action: Literal["resume", "retry"]
+            action = "resume" if drives.left(handle.exec_id).stalled else "retry"
+            handle = drives.again(action, self.flow, handle.exec_id)
         if self.program.end == "fails":
             drives.error_of(handle)
             handle = drives.again("retry", self.flow, handle.exec_id)
@@ -424,7 +451,13 @@ NUMBERS = itertools.count(1)
 EXAMPLES = settings().max_examples // 5
 
 
-@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=EXAMPLES,
+    # A smaller program is sought for minutes: each is read as it is.
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
+    report_multiple_bugs=False,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(program=PROGRAMS)
 def test_what_is_on_record_is_what_the_server_told(models: Models, at_once: None, program: Program):
     run = Run(program, Server(models, next(NUMBERS)))
