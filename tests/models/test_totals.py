@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import itertools
 import math
 import threading
@@ -29,7 +30,7 @@ from kitaru import KitaruClient, retry
 from kitaru.usage_summary import FLAT_KEYS, flat
 from tests import drives
 from tests.models.conftest import Models
-from tests.support import until
+from tests.support import TurnedClock, until
 
 MODELS = ("openai/gpt-5-nano", "anthropic/claude-haiku-4-5", "openrouter/openai/gpt-5-nano")
 #: How a request fails: refused with a status, or broken off after so many pieces.
@@ -264,9 +265,11 @@ class Run:
         """A checkpoint that its time is over for; and what lets its answer come."""
         plain = Ask(ask.model, ask.is_streamed, ())
         go = threading.Event()
-        # Whoever awaits it is gone by then: it is told to nobody.
-        cut = 0 if self.program.is_async else None
-        self.server.plan(self._prompt(f"{name}-0"), Reply(hold=go, breaks_after=cut))
+        if self.program.is_async:
+            # Whoever awaits it is gone, maybe while it is told: it is told to nobody.
+            self.server.broken.setdefault(self._prompt(f"{name}-0"), go)
+        else:
+            self.server.plan(self._prompt(f"{name}-0"), Reply(hold=go))
         return self._asks(name, (plain,), 0, timeout=LATE_SECONDS), go
 
     def _held(self) -> tuple[str, Ask]:
@@ -356,7 +359,7 @@ class Run:
             handle._driver.stop()
             self.stopped.set()
             assert handle._driver.ended.wait(60)
-            self.server.broken.clear()
+            del self.server.broken[self._prompt("stopped-1")]
             # Where no answer came before it was stopped, it has failed.
             action: Literal["resume", "retry"]
             action = "resume" if drives.left(handle.exec_id).stalled else "retry"
@@ -467,3 +470,62 @@ def test_what_is_on_record_is_what_the_server_told(models: Models, at_once: None
     check(run, exec_ids)
     assert KitaruClient().store.examine(repair=True) == []
     check(run, exec_ids)
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_what_a_thread_tells_after_its_checkpoint_has_ended_is_counted(
+    models: Models, at_once: None, retries: int
+):
+    go, tries = threading.Event(), itertools.count()
+    threads: list[threading.Thread] = []
+
+    def late() -> None:
+        assert go.wait(60)
+        kitaru.record_llm_usage(input_tokens=5)
+
+    @kitaru.checkpoint(retries=retries)
+    def leaves_a_thread() -> str:
+        if next(tries) < retries:
+            raise ValueError("once")
+        kitaru.record_llm_usage(input_tokens=2)
+        bound = contextvars.copy_context()
+        threads.append(threading.Thread(target=bound.run, args=(late,)))
+        threads[0].start()
+        return "done"
+
+    handle = kitaru.flow(name="leaving")(lambda: leaves_a_thread()).run()
+    assert handle.wait() == "done"
+    go.set()
+    threads[0].join(60)
+    (call,) = (found := KitaruClient().executions.get(handle.exec_id)).checkpoints
+    assert [each["usage"]["input_tokens"] for each in call.llm_usage_records] == [2, 5]
+    assert found.metadata["kitaru_llm_total_tokens_v1"] == 7
+
+
+def test_what_a_late_attempt_has_used_stays_when_the_next_one_ends(
+    models: Models, at_once: None, turned: TurnedClock
+):
+    first, second = threading.Event(), threading.Event()
+    holds = iter([first, second])
+    models.reply = lambda request: Reply("answer", hold=next(holds))
+
+    @kitaru.checkpoint(retries=1, timeout=5, retry_delay=0)
+    def slow() -> str:
+        return kitaru.llm("x", model=MODELS[0])
+
+    handle = kitaru.flow(name="slow")(lambda: slow()).run()
+    until(lambda: len(models.requests) == 1, "it asks")
+    turned.turn(6)
+    until(lambda: len(models.requests) == 2, "it is tried again")
+    first.set()
+
+    def records() -> int:
+        found = KitaruClient().executions.get(handle.exec_id).llm_usage_summary
+        return found["usage_record_count"] if found else 0
+
+    until(lambda: records() == 1, "the late answer is counted")
+    second.set()
+    assert handle.wait() == "answer"
+    found = KitaruClient().executions.get(handle.exec_id)
+    assert records() == 2
+    assert found.metadata["kitaru_llm_total_tokens_v1"] == sum(models.tokens)

@@ -8,6 +8,13 @@ _CORE = "core/kitaru/"
 _LLM = "tests/models/test_llm.py::"
 _CANARY = "tests/models/test_canary.py::"
 _TOTALS = "tests/models/test_totals.py::test_what_is_on_record_is_what_the_server_told"
+_LEFT = (
+    "tests/models/test_totals.py"
+    "::test_what_a_thread_tells_after_its_checkpoint_has_ended_is_counted"
+)
+_LATE = (
+    "tests/models/test_totals.py::test_what_a_late_attempt_has_used_stays_when_the_next_one_ends"
+)
 
 MODELS = (
     Mutant(
@@ -30,6 +37,20 @@ MODELS = (
         "                executions.settle_again(conn, execution)\n",
         "",
         (_LLM + "test_what_answers_after_its_time_is_counted_though_the_execution_has_ended",),
+    ),
+    Mutant(
+        "late-usage-stays",
+        _CORE + "attempts.py",
+        "            ended.metadata[usage.KEY] = dict(scope.usage)\n",
+        "            pass\n",
+        (_LATE,),
+    ),
+    Mutant(
+        "late-usage-of-a-simple-call",
+        _CORE + "store/journal.py",
+        "        of_call |= metadata\n",
+        "        pass\n",
+        (_LEFT,),
     ),
     Mutant(
         "reused-is-not-incurred",
