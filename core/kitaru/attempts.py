@@ -167,6 +167,9 @@ class Attempts:
         One that was left behind has ended already, and its execution may have.
         """
         scope, execution = running.scope, self._drive.ledger.lease.execution
+        for ended in self._past[scope.attempt - 1 : scope.attempt]:
+            # What is written of a later attempt has this one in it.
+            ended.metadata[usage.KEY] = dict(scope.usage)
 
         def work(conn: Transaction) -> None:
             if self._drive.running.has(running):

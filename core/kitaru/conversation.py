@@ -160,7 +160,8 @@ class _Request:
         for warning in warnings:
             capture.note("WARNING", f"{warning}.")
         if answer.refusal is not None:
-            raise self._error(f"refused to answer: {answer.refusal:.300}")
+            said = redaction.recordable(answer.refusal)  # before anything is cut off
+            raise self._error(f"refused to answer: {said:.300}")
         schema = self._event.question.schema
         return answer.text if schema is None else self._fitted(schema)
 

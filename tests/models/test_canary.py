@@ -12,7 +12,7 @@ import json
 import logging
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -265,3 +265,24 @@ def test_a_key_that_code_sets_itself_is_masked_too(models: Models, monkeypatch: 
 def test_of_an_address_only_what_lets_in_is_hidden(address: str, hidden: set[str]):
     variables = (("OPENAI_BASE_URL", address),)
     assert {value for _, value in model_variables.secrets_in(variables)} == hidden
+
+
+@pytest.mark.parametrize(
+    ("longest", "told"),
+    [
+        (500, lambda text: Reply(text, status=401)),
+        (300, lambda text: Reply(text, finish="refusal")),
+    ],
+)
+def test_what_is_cut_off_is_masked_before(
+    canaries: Canaries, models: Models, longest: int, told: Callable[[str], Reply]
+):
+    """The rest of a value is another text, which nobody would know."""
+    account = canaries.values["org"]
+    models.reply = lambda request: told(f"{'x' * (longest - 20)} {account}")
+    handle = leaky_models.leak.run("body", leaky_models.ANTHROPIC)
+    with pytest.raises(kitaru.KitaruExecutionError) as caught:
+        handle.wait()
+    assert account[:12] not in str(caught.value)
+    (call,) = KitaruClient().executions.get(handle.exec_id).checkpoints
+    assert account[:12] not in json.dumps([call.llm_usage_records, str(call.failure)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.mutants.mutant import Mutant
+from tests.mutants.of_models import MODELS
 from tests.mutants.of_store import STORE
 
 _STORE = "tests/store/test_store.py::"
@@ -253,4 +254,4 @@ EDGES = (
     ),
 )
 
-MUTANTS = (*STORE, *DRIVING, *EDGES)
+MUTANTS = (*STORE, *DRIVING, *EDGES, *MODELS)

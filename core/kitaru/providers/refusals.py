@@ -91,6 +91,7 @@ def _said(exc: Any, access: Access) -> str:
         text = text.replace(access.key, redaction.MASK)
     if access.base_url is not None:
         text = text.replace(access.base_url, "its address")
+    text = redaction.recordable(text)  # before anything is cut off
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 

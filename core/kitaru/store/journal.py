@@ -174,17 +174,26 @@ def _insert(columns: tuple[str, ...]) -> str:
 def amend(
     conn: sqlite3.Connection, execution: int, seq: int, *, attempt: int, metadata: dict[str, Any]
 ) -> None:
-    """Add to the metadata of an attempt (1-based) that has ended before it was left alone."""
+    """Add to the metadata of an attempt (1-based) that has ended.
+
+    The last one's are those of its call too, and the only one of a simple call has no others.
+    """
     row = conn.execute(
-        "SELECT call_id, attempts FROM calls WHERE execution = ? AND seq = ?", (execution, seq)
+        "SELECT call_id, metadata, attempts FROM calls WHERE execution = ? AND seq = ?",
+        (execution, seq),
     ).fetchone()
-    attempts = None if row is None else values.load(row["attempts"], what=f"Call {row['call_id']}")
-    if attempts is None or len(attempts) < attempt:
+    if row is None:
         return
-    attempts[attempt - 1]["metadata"] |= metadata
+    what = f"Call {row['call_id']}"
+    attempts = values.load(row["attempts"], what=what) or []
+    of_call = values.load(row["metadata"], what=what) or {}
+    if attempt <= len(attempts):
+        attempts[attempt - 1]["metadata"] |= metadata
+    if attempt >= len(attempts):
+        of_call |= metadata
     conn.execute(
-        "UPDATE calls SET attempts = ? WHERE execution = ? AND seq = ?",
-        (values.dump(attempts), execution, seq),
+        "UPDATE calls SET metadata = ?, attempts = ? WHERE execution = ? AND seq = ?",
+        (values.dump(of_call or None), values.dump(attempts or None), execution, seq),
     )
 
 
