@@ -132,9 +132,13 @@ def test_a_setting_for_openai_alone_is_sent_to_nobody_else(
     models: Models, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
-    monkeypatch.setenv("OPENROUTER_API_KEY", "sk-another-than-before")
-    result(lambda: kitaru.llm("x", model="openrouter/a/b"))
-    assert "openai-organization" not in models.requests[0].headers
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Gateway: one\nX-Other: two")
+    for name in ("OPENAI_API_KEY", "OPENROUTER_API_KEY"):  # another client than before
+        monkeypatch.setenv(name, f"sk-for-this-test-{name}")
+    result(lambda: kitaru.llm("x", model="openrouter/a/b") + kitaru.llm("x", model=GPT))
+    others, its_own = (request.headers for request in models.requests)
+    assert not {"openai-organization", "x-gateway", "x-other"} & {*others}
+    assert its_own["openai-organization"] == "org-1"
 
 
 @pytest.mark.parametrize(

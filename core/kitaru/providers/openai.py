@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from kitaru.providers.answer import Answer, Ask
@@ -28,9 +29,22 @@ def request(ask: Ask, provider: str) -> dict[str, Any]:
         found[name] = ask.max_tokens
     if ask.schema is not None:
         found["response_format"] = _format(ask.schema)
+    if provider != "openai":
+        found["extra_headers"] = _of_openai_alone()
     if provider == "openrouter":  # it tells what an answer cost when it is asked to
         found["extra_body"] = {"usage": {"include": True}}
     return found
+
+
+def _of_openai_alone() -> dict[str, Any]:
+    """Headers that the SDK takes from the environment for OpenAI, left out for anybody else."""
+    import openai
+
+    lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").splitlines()
+    names = [name.strip() for name, colon, _ in (line.partition(":") for line in lines) if colon]
+    # An SDK that cannot leave one out does not read the variable.
+    omit = getattr(openai, "Omit", None)
+    return {name: omit() for name in names} if omit is not None else {}
 
 
 def _format(schema: type[Any]) -> dict[str, Any]:
