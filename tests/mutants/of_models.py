@@ -22,7 +22,7 @@ MODELS = (
         _CORE + "context.py",
         "        if self.keep is not None and not ends:\n",
         "        if False:\n",
-        (_LLM + "test_what_was_used_by_now_is_known_while_the_execution_runs", _TOTALS),
+        (_TOTALS,),
     ),
     Mutant(
         "summed-at-the-end",
