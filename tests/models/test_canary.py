@@ -64,6 +64,7 @@ class Canaries:
             "OPENAI_BASE_URL": f"http://{host}/{drawn['path']}/v1",
             "ANTHROPIC_BASE_URL": f"http://{drawn['user']}:{drawn['password']}@{host}",
             "ANTHROPIC_CUSTOM_HEADERS": f"X-Canary: {drawn['header']}",
+            "OPENAI_CUSTOM_HEADERS": f"X-Canary: {drawn['header']}-of-openai",
             "SOMETHING_ELSE": drawn["other"],
         }
 

@@ -451,7 +451,7 @@ NUMBERS = itertools.count(1)
 
 
 #: Fewer than elsewhere: each of them makes some ten requests.
-EXAMPLES = settings().max_examples // 5
+EXAMPLES = settings().max_examples // 6
 
 
 @settings(
