@@ -266,11 +266,19 @@ def test_a_text_that_was_cut_off_comes_with_a_warning_in_the_log(
     assert "was cut off at its longest; give a larger max_tokens" in line.message
 
 
-def test_a_refusal_is_an_error(models: Models):
-    models.reply = lambda request: Reply("I will not", finish="refusal")
-    found = ran(lambda: kitaru.llm("x", model=CLAUDE))
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("model", "finish", "says"),
+    [
+        (CLAUDE, "refusal", "I will not"),
+        (GPT, "content_filter", "its content filter has stopped the answer"),
+    ],
+)
+def test_a_refusal_is_an_error(models: Models, model: str, finish: str, says: str, stream: bool):
+    models.reply = lambda request: Reply("I will not", finish=finish)
+    found = ran(lambda: kitaru.llm("x", model=model, stream=stream))
     assert found.failure is not None
-    assert "refused to answer: I will not" in found.failure.message
+    assert f"refused to answer: {says}" in found.failure.message
     assert len(models.requests) == 1
 
 

@@ -107,3 +107,21 @@ def test_what_breaks_off_may_be_charged_for_and_has_what_was_told_by_then(
     assert (record["usage"]["total_tokens"] or 0) == sum(models.tokens)
     if model == CLAUDE and pieces:  # it tells what went in before all else
         assert record["usage"]["input_tokens"] == models.tokens[0] > 0
+
+
+@BOTH
+def test_a_stream_that_just_stops_is_no_whole_answer(odd: type[_Odd], model: str):
+    odd.kind = "text/event-stream"
+    chat = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m"}
+    piece = {"index": 0, "delta": {"content": "half"}, "finish_reason": None}
+    delta = {"type": "text_delta", "text": "half"}
+    event = {"type": "content_block_delta", "index": 0, "delta": delta}
+    odd.body = (
+        f"data: {json.dumps({**chat, 'choices': [piece]})}\n\ndata: [DONE]\n\n"
+        if model == GPT
+        else f"event: content_block_delta\ndata: {json.dumps(event)}\n\n"
+    ).encode()
+    found = ran(lambda: kitaru.llm("x", model=model, stream=True, retries=0))
+    assert found.failure is not None
+    assert "the answer broke off before its end" in found.failure.message
+    assert found.failure.exception_type == "kitaru.errors.KitaruLLMTransientError"

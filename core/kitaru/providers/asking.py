@@ -57,6 +57,7 @@ def ask(access: Access, question: Ask, answer: Answer, *, listener: Listener | N
                     piece = dialect.piece(event, question, answer)
                 if piece:
                     listener(piece)
+        _refuse_half(answer)
 
 
 async def ask_async(
@@ -78,6 +79,7 @@ async def ask_async(
                     piece = dialect.piece(event, question, answer)
                 if piece:
                     listener(piece)
+        _refuse_half(answer)
 
 
 @contextlib.contextmanager
@@ -87,6 +89,12 @@ def _translating(sdk: Any, access: Access) -> Iterator[None]:
     except Exception as exc:  # an SDK's and its transport's, which are of many kinds
         # Without the chain: those exceptions hold requests, with their headers.
         raise failed(exc, sdk, access) from None
+
+
+def _refuse_half(answer: Answer) -> None:
+    """A stream may just stop, as if it had come to its end."""
+    if answer.finish_reason is None:
+        raise Failed("the answer broke off before its end", is_transient=True, is_billed=True)
 
 
 @contextlib.contextmanager

@@ -91,3 +91,5 @@ def _finish(reason: str | None, answer: Answer) -> None:
     if reason is not None:
         answer.finish_reason = reason
         answer.is_cut = reason == "length"
+        if reason == "content_filter":
+            answer.refusal = answer.refusal or "its content filter has stopped the answer"
