@@ -7,6 +7,7 @@ from tests.mutants.mutant import Mutant
 _CORE = "core/kitaru/"
 _LLM = "tests/models/test_llm.py::"
 _CANARY = "tests/models/test_canary.py::"
+_ODD = "tests/models/test_odd_answers.py::"
 _TOTALS = "tests/models/test_totals.py::test_what_is_on_record_is_what_the_server_told"
 _LEFT = (
     "tests/models/test_totals.py"
@@ -71,7 +72,7 @@ MODELS = (
         _CORE + "conversation.py",
         '"interrupted" if is_broken else "failed"',
         '"failed"',
-        (_TOTALS,),
+        (_ODD + "test_what_breaks_off_may_be_charged_for_and_has_what_was_told_by_then",),
     ),
     Mutant(
         "retry-after",

@@ -215,6 +215,22 @@ def test_a_damaged_result_is_an_error_wherever_it_is_read(home: Path, size: int)
         again.wait()
 
 
+def test_a_schema_in_which_rows_lose_their_numbers_is_told_as_damage(home: Path) -> None:
+    process, exec_id = support.start(home, "heavy", count=1, size=1)
+    support.finish(process)
+    support.query(home, "PRAGMA wal_checkpoint(TRUNCATE)")
+    path = home / "kitaru.db"
+    whole, damaged = (
+        b"id INTEGER PRIMARY KEY,\n    exec_id",
+        b"id INTEGER PRIMARY0KEY,\n    exec_id",
+    )
+    path.write_bytes(path.read_bytes().replace(whole, damaged))
+
+    for ref in (exec_id, "latest"):
+        with pytest.raises(KitaruCorruptionError, match=r"An execution is damaged in the store"):
+            KitaruClient().executions.get(ref)
+
+
 @pytest.mark.parametrize("attack", [rot.run, rot.run_killed])
 def test_random_damage_never_changes_a_value(tmp_path: Path, attack: Callable[..., str]) -> None:
     assert attack(tmp_path, rounds=10, rng=random.Random(3))

@@ -12,6 +12,7 @@ import sqlite3
 from kitaru import ids, redaction
 from kitaru.errors import KitaruNotFoundError, KitaruStateError, KitaruUsageError
 from kitaru.models import ExecutionStatus
+from kitaru.store import values
 
 LATEST = "latest"
 #: How many executions a message names.
@@ -24,6 +25,7 @@ _REF_SHOWN = 60
 _FLOW_SHOWN = 16
 
 
+@values.intact("An execution")
 def resolve(conn: sqlite3.Connection, ref: str) -> int:
     """The row of the execution that is meant.
 
