@@ -220,15 +220,12 @@ def test_a_schema_in_which_rows_lose_their_numbers_is_told_as_damage(home: Path)
     support.finish(process)
     support.query(home, "PRAGMA wal_checkpoint(TRUNCATE)")
     path = home / "kitaru.db"
-    whole, damaged = (
-        b"id INTEGER PRIMARY KEY,\n    exec_id",
-        b"id INTEGER PRIMARY0KEY,\n    exec_id",
-    )
-    path.write_bytes(path.read_bytes().replace(whole, damaged))
+    data, column = path.read_bytes(), b"id INTEGER PRIMARY KEY,\n    exec_id"
+    assert data.count(column) == 1
+    path.write_bytes(data.replace(column, column.replace(b"PRIMARY ", b"PRIMARY0")))
 
-    for ref in (exec_id, "latest"):
-        with pytest.raises(KitaruCorruptionError, match=r"An execution is damaged in the store"):
-            KitaruClient().executions.get(ref)
+    with pytest.raises(KitaruCorruptionError, match=r"An execution is damaged in the store"):
+        KitaruClient().executions.get(exec_id)
 
 
 @pytest.mark.parametrize("attack", [rot.run, rot.run_killed])
