@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from kitaru.errors import KitaruContextError, KitaruError, KitaruUsageError
 from kitaru.retry import RetryPolicy
-from kitaru.usage import KEY as USAGE_KEY
 
 if TYPE_CHECKING:  # a module that only defines flows loads no store
     from kitaru.config import Home
@@ -173,7 +172,11 @@ class CallScope:
     @property
     def recorded(self) -> dict[str, Any]:
         """The metadata that are recorded of it."""
-        return {**self.metadata, USAGE_KEY: self.usage} if self.usage else self.metadata
+        if not self.usage:
+            return self.metadata
+        from kitaru.usage import KEY  # a module that only defines flows does without
+
+        return {**self.metadata, KEY: self.usage}
 
     def number(self, name: str) -> int:
         """Which event of this name comes next in the attempt (1-based); from any thread."""

@@ -220,7 +220,7 @@ class _Request:
     def _record(self, status: Status, warnings: list[str]) -> None:
         answer, event = self.answer, self._event
         latency_ms = (clock.monotonic() - self._since) * 1000
-        model = answer.model or self._model.name
+        model = redaction.recordable(answer.model or self._model.name)[: config.MAX_NAME]
         cost, unpriced = prices.cost(
             self._model.provider, model, answer.tokens, actual=answer.cost_usd
         )

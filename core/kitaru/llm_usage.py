@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kitaru import context, ids, naming, prices, retry
+from kitaru import config, context, ids, naming, prices, redaction, retry
 from kitaru.context import CallScope
 from kitaru.errors import KitaruUsageError
 from kitaru.usage import Interaction, Tokens
+
+#: What of a record is in a provider's own words.
+_OF_PROVIDERS = ("model", "finish_reason", "usage")
 
 
 def record_llm_usage(
@@ -161,7 +164,8 @@ def _provider_of(response: Any) -> str | None:
 
 def _id_of(response: Any) -> str | None:
     found = _field(response, "id")
-    return found if isinstance(found, str) and found else None
+    is_id = isinstance(found, str) and found and len(found) <= config.MAX_IDEMPOTENCY_KEY
+    return redaction.recordable(found) if is_id else None
 
 
 def add(
@@ -174,5 +178,7 @@ def add(
     record = interaction.record(
         record_id, call_id=scope.call_id, call_name=ids.call_name(scope.call_id)
     )
+    # A provider may name what it likes, and so whatever it was told.
+    record |= {name: redaction.recordable_value(record[name]) for name in _OF_PROVIDERS}
     scope.add_usage(record, ends=ends)
     return record_id

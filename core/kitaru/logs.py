@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kitaru import codec, context, redaction, usage_summary
+from kitaru import codec, context, redaction
 from kitaru.errors import KitaruContextError, KitaruUsageError
 
 
@@ -37,7 +37,9 @@ def log(**metadata: Any) -> None:
         raise KitaruContextError(
             "kitaru.log() works inside a running @flow only. Call it in the flow or a checkpoint."
         )
-    for key in filter(usage_summary.is_reserved, metadata):
+    from kitaru.usage_summary import is_reserved  # who only waits does without
+
+    for key in filter(is_reserved, metadata):
         raise KitaruUsageError(
             f"kitaru.log(): {key!r} is written by Kitaru alone, from the records of what models "
             "have used. Record that with kitaru.record_llm_usage(…)."

@@ -12,7 +12,8 @@ import pytest
 
 import kitaru
 from examples.model_server import Reply
-from tests.models.conftest import Models
+from kitaru import config
+from tests.models.conftest import KEY, Models
 from tests.models.test_llm import BOTH, CLAUDE, GPT, ran
 
 _MESSAGE = {"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}
@@ -69,6 +70,16 @@ def test_what_is_no_answer_is_told_as_that(odd: type[_Odd], model: str, kind: st
     assert found.failure is not None
     assert "what it has sent is no answer of a model" in found.failure.message
     assert len(found.checkpoints[0].attempts) == 1
+
+
+def test_a_key_that_a_provider_gives_as_a_name_is_masked_and_a_long_name_is_cut(odd: type[_Odd]):
+    counts = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, KEY: 4}
+    odd.body = json.dumps({**_CHAT, "model": KEY + "x" * 10_000, "usage": counts}).encode()
+    found = ran(lambda: kitaru.llm("x", model=GPT))
+    (record,) = found.checkpoints[0].llm_usage_records
+    assert KEY not in json.dumps(found.to_dict())
+    assert len(record["model"]) <= config.MAX_NAME
+    assert record["usage"]["total_tokens"] == 3
 
 
 def test_an_answer_without_counts_is_an_answer_whose_tokens_nobody_knows(odd: type[_Odd]):
