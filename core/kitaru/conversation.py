@@ -7,6 +7,8 @@ is in `providers`; how often a request is repeated is told by who makes it.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -100,33 +102,15 @@ class Event:
             KitaruUsageError: no model, key or SDK is there.
         """
         request = _Request(self)
-        try:
-            with capture.unheard():
-                ask(request.access, request.ask, request.answer, listener=request.listener)
-        except Failed as exc:
-            raise request.refused(exc) from None
-        except KitaruError:  # nothing was asked
-            raise
-        except BaseException:
-            request.broke_off()
-            raise
+        with request.telling():
+            ask(request.access, request.ask, request.answer, listener=request.listener)
         return request.answered()
 
     async def ask_async(self) -> Any:
         """The same where code is async."""
         request = _Request(self)
-        try:
-            with capture.unheard():
-                await ask_async(
-                    request.access, request.ask, request.answer, listener=request.listener
-                )
-        except Failed as exc:
-            raise request.refused(exc) from None
-        except KitaruError:  # nothing was asked
-            raise
-        except BaseException:
-            request.broke_off()
-            raise
+        with request.telling():
+            await ask_async(request.access, request.ask, request.answer, listener=request.listener)
         return request.answered()
 
 
@@ -145,6 +129,20 @@ class _Request:
         self._lines = _Lines() if question.stream else None
         self.listener = self._lines.add if self._lines is not None else None
         self._since = clock.monotonic()
+
+    @contextlib.contextmanager
+    def telling(self) -> Iterator[None]:
+        """While it is made: what keeps it from an answer is recorded and told."""
+        try:
+            with capture.unheard():
+                yield
+        except Failed as exc:
+            raise self.refused(exc) from None
+        except KitaruError:  # nothing was asked
+            raise
+        except BaseException:
+            self.broke_off()
+            raise
 
     def answered(self) -> Any:
         """The value of an answer that came to its end."""
