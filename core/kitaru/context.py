@@ -7,6 +7,7 @@ place is a `KitaruContextError` and never a half-made record. Nothing here does 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -166,6 +167,7 @@ class CallScope:
     usage: dict[str, dict[str, Any]] = field(default_factory=dict)
     keep: Callable[[], None] | None = None
     is_abandoned: bool = False
+    pid: int = field(default_factory=os.getpid)
     _counts: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -272,6 +274,16 @@ def refuse_late(call: CallScope, what: str) -> None:
         raise KitaruContextError(
             f"{what} comes too late: attempt {call.attempt} of {call.exec_id}/{call.call_id} was "
             "over its time, and nothing more of it is recorded."
+        )
+
+
+def refuse_forked(call: CallScope, what: str) -> None:
+    """Refuse what a forked child cannot record."""
+    if call.pid != os.getpid():
+        raise KitaruContextError(
+            f"{what} is called in a process that {call.exec_id}/{call.call_id} has forked, from "
+            "which nothing can be recorded. Call it in the checkpoint itself; for many at a time "
+            "there are .submit(…) and .map(…)."
         )
 
 

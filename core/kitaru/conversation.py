@@ -119,6 +119,7 @@ class _Request:
 
     def __init__(self, event: Event) -> None:
         context.refuse_late(event.scope, "A request to a model")
+        context.refuse_forked(event.scope, "A request to a model")
         question = event.question
         self._event = event
         self._model = question.resolved(event.driver)
@@ -165,9 +166,12 @@ class _Request:
 
     def _fitted(self, schema: type[Any]) -> Any:
         from pydantic import ValidationError
+        from pydantic_core import from_json
 
         try:
-            return schema.model_validate_json(self.answer.text)
+            fitted = schema.model_validate_json(self.answer.text)
+            # Of a call the answer itself is recorded, and made the schema's whenever it is read.
+            return from_json(self.answer.text) if self._event.is_call else fitted
         except ValidationError as exc:
             first = exc.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, first["loc"]))

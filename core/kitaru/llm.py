@@ -15,7 +15,13 @@ from typing import Any, TypeAlias, TypeVar, cast, overload
 from kitaru import codec, config, context, inputs, naming, retry
 from kitaru.context import CallRequest, CallScope, Driver
 from kitaru.conversation import Event, Question
-from kitaru.errors import KitaruContextError, KitaruLLMTransientError, KitaruUsageError
+from kitaru.errors import (
+    KitaruContextError,
+    KitaruError,
+    KitaruLLMTransientError,
+    KitaruSerializationError,
+    KitaruUsageError,
+)
 
 T = TypeVar("T")
 Messages: TypeAlias = Sequence[Mapping[str, Any]]
@@ -304,20 +310,14 @@ def _request(
         question.max_tokens,
         schema,
     ]
-    declared = str if question.schema is None else question.schema
-    types = codec.declared_types(declared)
-
-    def dump(value: Any) -> bytes:
-        return codec.encode(value, types=types, path="answer")
-
-    def adapt(data: bytes, what: str) -> bytes:
-        value = codec.decode(data, types=types, path=what)
-        return dump(inputs.conform(value, declared, what=what))
 
     def cache_key() -> bytes:
-        # The model itself: an alias may mean another one by now.
-        model = question.resolved(driver)
-        return codec.fingerprint(["kitaru.llm", model.provider, model.name, *what], path=name)
+        try:  # the model itself: an alias may mean another one by now
+            found = question.resolved(driver)
+            model: Any = [found.provider, found.name]
+        except KitaruError:  # no answer will ever have this key: there is no such model
+            model = question.model
+        return codec.fingerprint(["kitaru.llm", model, *what], path=name)
 
     return CallRequest(
         name=name,
@@ -325,12 +325,41 @@ def _request(
         digest=codec.fingerprint([*what, question.model], path=name),
         policy=policy,
         run=_Work(driver, question),
-        dump=dump,
-        load=lambda data, call: codec.decode(data, types=types, path=call),
-        adapt=adapt,
+        dump=functools.partial(codec.encode, path="answer"),
+        load=functools.partial(_load, question.schema),
+        adapt=functools.partial(_adapt, question.schema),
         is_async=driver.is_async,
         cache_key=cache_key,
     )
+
+
+def _load(schema: type[Any] | None, data: bytes, call: str) -> Any:
+    """The answer in a record."""
+    value = codec.decode(data, path=call)
+    if schema is None:
+        return value
+    from pydantic import ValidationError
+    from pydantic_core import to_json
+
+    try:
+        return schema.model_validate_json(to_json(value))
+    except ValidationError as exc:  # the schema is another one by now
+        raise KitaruSerializationError(
+            f"The answer recorded of {call} does not fit {schema.__name__} any more: "
+            f"{exc.errors(include_url=False, include_input=False)[0]['msg']}. Restore the class, "
+            "or replay from this call."
+        ) from None
+
+
+def _adapt(schema: type[Any] | None, data: bytes, what: str) -> bytes:
+    """The record of a value that a replay puts in an answer's place."""
+    if schema is None:
+        return codec.encode(inputs.conform(codec.decode(data, path=what), str, what=what))
+    value = codec.decode(data, types=codec.declared_types(schema), path=what)
+    if isinstance(value, schema):
+        value = value.model_dump(mode="json", by_alias=True)
+    inputs.conform(value, schema, what=what)
+    return codec.encode(value, path=what)
 
 
 @functools.cache
@@ -350,7 +379,15 @@ class _Work:
     @property
     def shown(self) -> str:
         """The question as messages may show it."""
-        return inputs.shown({"model": self._question.model, "prompt": self._question.prompt})
+        asked = self._question
+        more = {
+            "schema": asked.schema and asked.schema.__name__,
+            "system": asked.system,
+            "temperature": asked.temperature,
+            "max_tokens": asked.max_tokens,
+        }
+        given = {name: value for name, value in more.items() if value is not None}
+        return inputs.shown({"model": asked.model, **given, "prompt": asked.prompt})
 
     def keep(self) -> None:
         """It was copied when it was asked."""

@@ -12,7 +12,7 @@ from typing import Any
 from kitaru import config, context, ids, naming, prices, redaction, retry
 from kitaru.context import CallScope
 from kitaru.errors import KitaruUsageError
-from kitaru.usage import Interaction, Tokens
+from kitaru.usage import MOST_COUNT, Interaction, Tokens, is_number
 
 #: What of a record is in a provider's own words.
 _OF_PROVIDERS = ("model", "finish_reason", "usage")
@@ -78,7 +78,7 @@ def record_llm_usage(
         18
     """
     what = "kitaru.record_llm_usage()"
-    _, scope = context.in_checkpoint(what)
+    scope = _place(what)
     counts = {
         "input_tokens": input_tokens,
         "output_tokens": output_tokens,
@@ -114,10 +114,21 @@ def record_llm_usage(
     return add(interaction, scope, record_id=record_id or _id_of(response))
 
 
+def _place(what: str) -> CallScope:
+    """The attempt that runs here."""
+    _, scope = context.in_checkpoint(what)
+    context.refuse_forked(scope, what)
+    return scope
+
+
 def _tokens(response: Any, counts: dict[str, int | None], *, what: str) -> Tokens:
     for name, count in counts.items():
-        if count is not None and (type(count) is not int or count < 0):
-            raise KitaruUsageError(f"{what}: {name} is {count!r:.60}; give a whole number >= 0.")
+        if count is not None and not (type(count) is int and is_number(count)):
+            is_long = isinstance(count, int) and abs(count) > MOST_COUNT  # too long to be written
+            raise KitaruUsageError(
+                f"{what}: {name} is {'too large' if is_long else repr(count)}; give a whole number "
+                f"from 0 to {MOST_COUNT}."
+            )
     told = _usage_of(response)
     if told is None and not any(count is not None for count in counts.values()):
         raise KitaruUsageError(
@@ -149,7 +160,7 @@ def _usage_of(response: Any) -> Mapping[str, Any] | None:
     """The counts of a response, whether it is an SDK's object or its JSON."""
     usage = _field(response, "usage")
     if usage is not None and hasattr(usage, "model_dump"):
-        usage = usage.model_dump()
+        usage = usage.model_dump(warnings=False)
     return usage if isinstance(usage, Mapping) else None
 
 

@@ -171,7 +171,7 @@ def resolve(model: str | None = None, *, home: HomePath = None) -> ResolvedModel
         'anthropic'
     """
     source = "argument"
-    if model is None and VARIABLE in os.environ:
+    if model is None and os.environ.get(VARIABLE):
         model, source = os.environ[VARIABLE], VARIABLE
     if isinstance(model, str) and "/" in model:  # no alias is named so: the store is not asked
         provider, name = _split(model, what=f"Model from {source}")

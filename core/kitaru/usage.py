@@ -7,7 +7,6 @@ an estimate that names its source, or nothing: no number is made up. All of it i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -22,6 +21,8 @@ Status = Literal["completed", "failed", "interrupted"]
 _BILLING = {"completed": "incurred", "failed": "not_incurred", "interrupted": "unknown"}
 REUSED = "reused_not_incurred"
 NOT_INCURRED = "not_incurred"
+#: No count and no cost is larger; beyond it sums are no numbers any more.
+MOST_COUNT = 10**15
 TOKENS = ("total_tokens", "input_tokens", "output_tokens")
 COSTS = ("actual_cost_usd", "estimated_cost_usd", "display_cost_usd")
 #: What sums and pictures need of a record.
@@ -98,8 +99,10 @@ def _numbers(counts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_number(value: object) -> bool:
-    """Whether it is one that can be added up."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is one that can be added up, as no damaged or hostile one can."""
+    return (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= MOST_COUNT
+    )
 
 
 def _part(counts: Mapping[str, Any], *names: str) -> Mapping[str, Any]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
-from typing import Any
+from datetime import datetime
+from typing import Any, Generic, TypeVar
 
 import pytest
 from pydantic import BaseModel
@@ -20,6 +22,9 @@ from tests.support import QuickClock, until
 
 GPT, CLAUDE = "openai/gpt-5-nano", "anthropic/claude-haiku-4-5"
 BOTH = pytest.mark.parametrize("model", [GPT, CLAUDE])
+
+
+T = TypeVar("T")
 
 
 class Person(BaseModel):
@@ -244,6 +249,81 @@ def test_an_answer_that_does_not_fit_is_asked_for_again(models: Models, model: s
     assert second.failure is None
     assert found.llm_usage_summary is not None
     assert found.llm_usage_summary["total_tokens"] == sum(models.tokens)
+
+
+class Box(BaseModel, Generic[T]):
+    due: datetime
+    item: T
+    additionalProperties: str = "a name as any other"
+
+
+@BOTH
+def test_any_schema_comes_back_as_its_class_also_where_a_record_holds_no_such_type(
+    models: Models, model: str
+):
+    models.reply = lambda request: Reply('{"due": "2024-01-01T00:00:00Z", "item": 3}')
+
+    @kitaru.flow
+    def asking() -> str:
+        first = kitaru.llm("x", model=model, schema=Box[int])
+        kitaru.llm("y", model=model, schema=Box[int], name="again")
+        return f"{first.due.isoformat()} {first.item}"
+
+    handle = asking.run()
+    assert handle.wait() == "2024-01-01T00:00:00+00:00 3"
+    assert asking.replay(handle.exec_id, from_="again").wait() == handle.get()
+    if model == GPT:  # no brackets in a name
+        assert models.requests[0].body["response_format"]["json_schema"]["name"] == "Box_int_"
+    kept = {ref.name: ref.load() for ref in KitaruClient().artifacts.list(handle.exec_id)}
+    assert kept["llm"] == {"due": "2024-01-01T00:00:00Z", "item": 3}
+
+
+def test_an_unknown_alias_is_a_failed_call_with_a_cache_too(models: Models):
+    def body() -> str:
+        try:
+            return kitaru.llm("q", model="nope")
+        except kitaru.KitaruError:
+            return "caught"
+
+    found = ran(body, cache=True)
+    assert (found.result, str(found.checkpoints[0].status)) == ("caught", "failed")
+
+
+def test_in_a_forked_child_nothing_is_asked(models: Models):
+    @kitaru.checkpoint
+    def forking() -> str:
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            said = b"nothing"
+            try:
+                kitaru.llm("x", model=GPT)
+            except BaseException as exc:
+                said = str(exc).encode()
+            os.write(write, said)
+            os._exit(0)
+        os.waitpid(child, 0)
+        return os.read(read, 1000).decode()
+
+    found = ran(lambda: forking())
+    assert "from which nothing can be recorded" in found.result
+    assert models.requests == []
+
+
+def test_a_divergence_shows_what_else_was_asked(models: Models):
+    state = {"system": "one"}
+
+    def body() -> None:
+        kitaru.llm("q", model=GPT, system=state["system"])
+        if state["system"] == "one":
+            state["system"] = "two"
+            raise RuntimeError("once")
+
+    with clock.use(QuickClock()):
+        found = ran(body, retries=1)
+    assert found.failure is not None
+    assert "system='one'" in found.failure.message
+    assert "system='two'" in found.failure.message
 
 
 def test_an_answer_that_was_cut_off_is_not_asked_for_again_and_says_what_to_do(models: Models):

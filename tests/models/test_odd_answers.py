@@ -136,3 +136,68 @@ def test_a_stream_that_just_stops_is_no_whole_answer(odd: type[_Odd], model: str
     assert found.failure is not None
     assert "the answer broke off before its end" in found.failure.message
     assert found.failure.exception_type == "kitaru.errors.KitaruLLMTransientError"
+
+
+@pytest.mark.parametrize(
+    ("model", "body"),
+    [
+        (GPT, {**_CHAT, "model": 5}),
+        (GPT, {**_CHAT, "choices": [{**_MESSAGE, "message": {"role": "a", "content": ["x"]}}]}),
+        (GPT, {**_CHAT, "choices": [{**_MESSAGE, "message": {"role": "a", "refusal": [1]}}]}),
+        (CLAUDE, {"model": [1], "content": [], "usage": None, "stop_reason": "end_turn"}),
+    ],
+)
+def test_what_is_no_text_is_no_answer_but_may_be_charged_for(
+    odd: type[_Odd], model: str, body: dict[str, Any]
+):
+    odd.body = json.dumps(body).encode()
+    found = ran(lambda: kitaru.llm("x", model=model))
+    assert found.failure is not None
+    assert "what it has sent is no answer of a model" in found.failure.message
+    assert found.checkpoints[0].llm_usage_records[0]["billing_effect"] == "unknown"
+
+
+def test_anthropics_answer_without_counts_is_an_answer_too(odd: type[_Odd]):
+    content = [{"type": "text", "text": "x"}]
+    told = {"model": "m", "content": content, "usage": None, "stop_reason": "end_turn"}
+    odd.body = json.dumps(told).encode()
+    assert ran(lambda: kitaru.llm("x", model=CLAUDE)).result == "x"
+
+
+@pytest.mark.parametrize("count", [-5, 10**400, 1.7e308])
+def test_counts_that_cannot_be_right_are_none(odd: type[_Odd], count: float):
+    usage = {"prompt_tokens": count, "completion_tokens": 3, "cost": count}
+    odd.body = json.dumps({**_CHAT, "usage": usage}).encode()
+    found = ran(lambda: kitaru.llm("x", model=GPT) + kitaru.llm("y", model=GPT))
+    assert found.failure is None, found.failure
+    assert found.llm_usage_summary is not None
+    assert found.llm_usage_summary["total_tokens"] == 6
+    assert found.llm_usage_summary["display_cost_usd"] == 0
+    assert len(kitaru.KitaruClient().executions.list()) == 1
+
+
+@BOTH
+@pytest.mark.parametrize("key", ["sk-with-a-line-end-behind\r\n", "sk-with\na-line-end-inside"])
+def test_a_keys_line_end_is_cut_off_or_told_at_once(
+    models: Models, monkeypatch: pytest.MonkeyPatch, model: str, key: str
+):
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+        monkeypatch.setenv(name, key)
+    found = ran(lambda: kitaru.llm("x", model=model))
+    if key.strip().isprintable():
+        assert found.result == "re: x"
+        return
+    assert found.failure is not None
+    assert "it was never asked: the key or the address cannot be right" in found.failure.message
+    (record,) = found.checkpoints[0].llm_usage_records
+    assert record["billing_effect"] == "not_incurred"
+
+
+def test_an_address_without_a_scheme_is_told_with_its_variable(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("OPENAI_BASE_URL", "127.0.0.1:9")
+    found = ran(lambda: kitaru.llm("x", model=GPT))
+    assert found.failure is not None
+    assert "OPENAI_BASE_URL says where it is" in found.failure.message
+    assert len(found.checkpoints[0].attempts) == 1

@@ -268,6 +268,7 @@ def test_numbers_that_are_given_win_over_those_of_the_response(models: Models):
         ({"input_tokens": -1}, "input_tokens is -1"),
         ({"input_tokens": 1.5}, "input_tokens is 1.5"),
         ({"output_tokens": True}, "output_tokens is True"),
+        ({"output_tokens": 10**5000}, "output_tokens is too large"),
         ({"input_tokens": 1, "latency_ms": -1}, "latency_ms is -1"),
         ({"input_tokens": 1, "actual_cost_usd": float("nan")}, "actual_cost_usd is nan"),
         ({"input_tokens": 1, "record_id": ""}, "record_id name ''"),

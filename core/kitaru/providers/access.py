@@ -115,7 +115,9 @@ def find_access(model: ResolvedModel, *, home: Home) -> Access:
 
 
 def _first(values: Mapping[str, str], *names: str) -> str | None:
-    return next((values[name] for name in names if values.get(name)), None)
+    # A file of settings often leaves a line's end behind a value.
+    found = (values.get(name, "").strip() for name in names)
+    return next(filter(None, found), None)
 
 
 def _of_ollama(address: str) -> str:

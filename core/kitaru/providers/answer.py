@@ -38,6 +38,17 @@ class Answer:
     is_cut: bool = False
 
 
+def text_of(value: object) -> str:
+    """What a provider gives as text; nothing for null.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if value is None or isinstance(value, str):
+        return value or ""
+    raise TypeError(f"{type(value).__name__} is no text")
+
+
 class Failed(Exception):
     """A request came to no answer, or to a part of one.
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kitaru.errors import KitaruUsageError
-from kitaru.providers.answer import Answer, Ask
+from kitaru.providers.answer import Answer, Ask, text_of
 from kitaru.usage import Tokens
 
 CLIENT = "Anthropic"
@@ -76,7 +76,10 @@ def _open_mappings(schema: Any, name: str = "a field") -> Iterator[str]:
         if schema.get("additionalProperties") and "properties" not in schema:
             yield name
         for key, part in schema.items():
-            yield from _open_mappings(part, key)
+            if key != "properties":
+                yield from _open_mappings(part, name)
+        for field, part in schema.get("properties", {}).items():
+            yield from _open_mappings(part, field)
     elif isinstance(schema, list):
         for part in schema:
             yield from _open_mappings(part, name)
@@ -85,7 +88,8 @@ def _open_mappings(schema: Any, name: str = "a field") -> Iterator[str]:
 def read(response: Any, ask: Ask, answer: Answer) -> None:
     """Take in an answer."""
     _count(response, answer)
-    answer.text = "".join(block.text for block in response.content if block.type == "text")
+    blocks = [block for block in response.content if block.type == "text"]
+    answer.text = "".join(text_of(block.text) for block in blocks)
     _finish(response.stop_reason, answer)
 
 
@@ -98,18 +102,23 @@ def piece(event: Any, ask: Ask, answer: Answer) -> str:
         _use(event.usage, answer)
         _finish(event.delta.stop_reason, answer)
     elif event.type == "content_block_delta" and event.delta.type == "text_delta":
-        answer.text += event.delta.text
-        return str(event.delta.text)
+        text = text_of(event.delta.text)
+        answer.text += text
+        return text
     return ""
 
 
 def _count(message: Any, answer: Answer) -> None:
-    answer.model = message.model
+    answer.model = text_of(message.model) or None
     _use(message.usage, answer)
 
 
 def _use(usage: Any, answer: Answer) -> None:
-    told = {key: value for key, value in usage.model_dump().items() if value is not None}
+    if usage is None:  # whoever imitates it may not count
+        return
+    told = {
+        key: value for key, value in usage.model_dump(warnings=False).items() if value is not None
+    }
     answer.tokens = Tokens.of({**answer.tokens.raw, **told})
 
 

@@ -104,7 +104,7 @@ def _reading() -> Iterator[None]:
         yield
     except (AttributeError, LookupError, TypeError, ValueError):
         reason = "what it has sent is no answer of a model; look at what is at its address"
-        raise Failed(reason, is_transient=False) from None
+        raise Failed(reason, is_transient=False, is_billed=True) from None
 
 
 def _options(access: Access) -> dict[str, Any]:

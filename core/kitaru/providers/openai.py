@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
-from kitaru.providers.answer import Answer, Ask
-from kitaru.usage import Tokens
+from kitaru.providers.answer import Answer, Ask, text_of
+from kitaru.usage import Tokens, is_number
 
 CLIENT = "OpenAI"
 STREAMED: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
+
+#: Of a schema's name, in characters.
+_LONGEST_NAME = 64
 
 
 def create(client: Any) -> Any:
@@ -52,7 +56,8 @@ def _format(schema: type[Any]) -> dict[str, Any]:
 
     # The SDK makes the strict form of a schema for tools only; it is the same here.
     function: Any = pydantic_function_tool(schema)["function"]
-    json_schema = {"name": function["name"], "schema": function["parameters"], "strict": True}
+    name = re.sub(r"[^a-zA-Z0-9_-]", "_", function["name"])[:_LONGEST_NAME]
+    json_schema = {"name": name, "schema": function["parameters"], "strict": True}
     return {"type": "json_schema", "json_schema": json_schema}
 
 
@@ -60,8 +65,8 @@ def read(response: Any, ask: Ask, answer: Answer) -> None:
     """Take in an answer."""
     _count(response, answer)
     choice = response.choices[0]
-    answer.text = choice.message.content or ""
-    answer.refusal = getattr(choice.message, "refusal", None)
+    answer.text = text_of(choice.message.content)
+    answer.refusal = text_of(getattr(choice.message, "refusal", None)) or None
     _finish(choice.finish_reason, answer)
 
 
@@ -71,19 +76,19 @@ def piece(chunk: Any, ask: Ask, answer: Answer) -> str:
     for choice in chunk.choices[:1]:
         _finish(choice.finish_reason, answer)
         if refusal := getattr(choice.delta, "refusal", None):
-            answer.refusal = (answer.refusal or "") + refusal
-        if text := choice.delta.content:
+            answer.refusal = (answer.refusal or "") + text_of(refusal)
+        if text := text_of(choice.delta.content):
             answer.text += text
-            return str(text)
+            return text
     return ""
 
 
 def _count(told: Any, answer: Answer) -> None:
-    answer.model = told.model or answer.model
+    answer.model = text_of(told.model) or answer.model
     if told.usage is not None:
-        answer.tokens = Tokens.of(told.usage.model_dump())
+        answer.tokens = Tokens.of(told.usage.model_dump(warnings=False))
         cost = getattr(told.usage, "cost", None)  # OpenRouter's, in dollars
-        if isinstance(cost, (int, float)) and not isinstance(cost, bool):
+        if cost is not None and is_number(cost):
             answer.cost_usd = float(cost)
 
 

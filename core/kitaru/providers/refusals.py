@@ -18,6 +18,9 @@ _LONGEST = 500
 #: Packages whose errors are of the way to a provider.
 _TRANSPORTS = ("httpx", "httpx2", "httpcore", "httpcore2", "ssl", "anyio")
 
+#: What a transport says of a key or an address that it cannot send anything with.
+_NEVER_SENT = {"InvalidURL", "LocalProtocolError", "UnsupportedProtocol"}
+
 
 def failed(exc: Exception, sdk: Any, access: Access) -> Failed:
     """What to say of an error, and whether the same request may succeed later."""
@@ -25,6 +28,10 @@ def failed(exc: Exception, sdk: Any, access: Access) -> Failed:
         raise exc
     if isinstance(exc, sdk.APIStatusError):
         return _refused(exc, access)
+    kinds = {type(exc).__name__, type(exc.__cause__).__name__}
+    if wrong := kinds & _NEVER_SENT:
+        told = f"it was never asked: the key or the address cannot be right ({', '.join(wrong)})"
+        return Failed(f"{told}; {access.address_setting} says where it is", is_transient=False)
     if isinstance(exc, sdk.APITimeoutError):
         told = "it did not answer in time"
         return Failed(told, is_transient=True, is_billed=_is_sent(exc))
@@ -37,6 +44,9 @@ def failed(exc: Exception, sdk: Any, access: Access) -> Failed:
     root = type(exc).__module__.partition(".")[0]
     if root in _TRANSPORTS or isinstance(exc, OSError):
         told = f"the answer broke off ({type(exc).__name__})"
+        return Failed(told, is_transient=True, is_billed=True)
+    if isinstance(exc, ValueError) and not isinstance(exc, UnicodeError):
+        told = "an event of its stream is no JSON"
         return Failed(told, is_transient=True, is_billed=True)
     # The SDK refuses an argument, or fails in itself.
     return Failed(f"{type(exc).__name__}: {_said(exc, access)}", is_transient=False)
