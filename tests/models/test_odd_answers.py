@@ -201,3 +201,13 @@ def test_an_address_without_a_scheme_is_told_with_its_variable(
     assert found.failure is not None
     assert "OPENAI_BASE_URL says where it is" in found.failure.message
     assert len(found.checkpoints[0].attempts) == 1
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "127.0.0.1:99999", "localhost:port"])
+def test_an_address_of_ollama_that_is_none_is_told(
+    models: Models, monkeypatch: pytest.MonkeyPatch, address: str
+):
+    monkeypatch.setenv("OLLAMA_HOST", address)
+    found = ran(lambda: kitaru.llm("x", model="ollama/llama3"))
+    assert found.failure is not None
+    assert "KitaruUsageError: OLLAMA_HOST is no address" in found.failure.message

@@ -125,10 +125,16 @@ def _of_ollama(address: str) -> str:
     from urllib.parse import urlsplit
 
     url = address if "://" in address else f"http://{address}"
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        has_port = parts.port is not None
+    except ValueError as exc:
+        raise KitaruUsageError(
+            f"OLLAMA_HOST is no address ({exc}); write host, host:port or a URL."
+        ) from None
     # What it listens on everywhere is reached here.
     netloc = parts.netloc.replace("0.0.0.0", "127.0.0.1")
-    if parts.port is None and parts.scheme == "http":
+    if not has_port and parts.scheme == "http":
         netloc = f"{netloc}:{_OLLAMA_PORT}"
     path = parts.path.rstrip("/")
     return f"{parts.scheme}://{netloc}{path if path.endswith('/v1') else f'{path}/v1'}"
