@@ -7,9 +7,8 @@ place is a `KitaruContextError` and never a half-made record. Nothing here does 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -168,8 +167,7 @@ class CallScope:
     keep: Callable[[], None] | None = None
     is_abandoned: bool = False
     pid: int = field(default_factory=os.getpid)
-    _counts: Counter[str] = field(default_factory=Counter)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _counts: dict[str, Iterator[int]] = field(default_factory=dict)
 
     @property
     def recorded(self) -> dict[str, Any]:
@@ -182,9 +180,7 @@ class CallScope:
 
     def number(self, name: str) -> int:
         """Which event of this name comes next in the attempt (1-based); from any thread."""
-        with self._lock:
-            self._counts[name] += 1
-            return self._counts[name]
+        return next(self._counts.setdefault(name, itertools.count(1)))
 
     def add_usage(self, record: dict[str, Any], *, ends: bool = False) -> None:
         """Take in what was used, and write it at once: it is paid for, whatever comes next.

@@ -1,8 +1,8 @@
 """What calls of models have used, as records: tokens, money, and whether it was new.
 
 Owns the shape of an `llm_usage_v1` record, and how a provider's own counts become one set of names.
-A cost is what the provider has reported, or
-an estimate that names its source, or nothing: no number is made up. All of it is pure.
+A cost is what the provider has reported, or an estimate that names its source, or nothing: no
+number is made up. All of it is pure.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from kitaru.usage import COSTS, KEY, NOT_INCURRED, REUSED, TOKENS, VERSION, is_number
@@ -65,13 +65,17 @@ def summary(records: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
         models.setdefault(model_of(record), _Sums()).add(record)
     if not adapters:
         return None
+    by_model = {name: sums.numbers() for name, sums in models.items()}
     return {
         "schema_version": VERSION,
-        **_whole(models.values()),
+        **_whole(by_model.values()),
         "failed_usage_record_count": failed,
         "adapters": [*adapters],
-        "models": [*models],
-        "by_model": {name: _some(sums.numbers()) for name, sums in models.items()},
+        "models": [*by_model],
+        "by_model": {
+            name: {number: numbers[number] for number in _OF_MODEL}
+            for name, numbers in by_model.items()
+        },
         "cost_policy": _COST_POLICY,
         "warnings": [
             text if count == 1 else f"{text} ({count} times)" for text, count in warnings.items()
@@ -100,19 +104,12 @@ _OF_MODEL = (
 )
 
 
-def _whole(models: Iterable[_Sums]) -> dict[str, int | float]:
+def _whole(models: Collection[Mapping[str, int | float]]) -> dict[str, int | float]:
     """The numbers of all models together."""
-    every = [each.numbers() for each in models]
     return {
-        name: math.fsum(each[name] for each in every)
-        if name in COSTS
-        else sum(each[name] for each in every)
+        name: (math.fsum if name in COSTS else sum)(each[name] for each in models)
         for name in _NUMBERS
     }
-
-
-def _some(numbers: Mapping[str, int | float]) -> dict[str, int | float]:
-    return {name: numbers[name] for name in _OF_MODEL}
 
 
 class _Sums:

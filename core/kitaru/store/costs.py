@@ -73,10 +73,7 @@ def read(conn: sqlite3.Connection, by: str, where: Filter) -> Costs:
         by: what makes a group. Days are those of the start, in UTC.
         where: which executions.
     """
-    sql, given = listing.conditions(where, "created_at")
-    for tag in where.tags:
-        sql.append("executions.id IN (SELECT execution FROM execution_tags WHERE tag = ?)")
-        given.append(tag)
+    sql, given = listing.all_conditions(where)
     ended = " AND ".join([_HAS_ENDED, *sql])
     groups, total = _flat(conn, by, ended, given=given)
     unreadable = 0

@@ -320,12 +320,7 @@ def set_deadline(conn: sqlite3.Connection, execution: int, at: int | None) -> No
 
 def set_metadata(conn: sqlite3.Connection, execution: int, metadata: dict[str, Any]) -> None:
     """Replace the execution's metadata; only its driver does."""
-    (text,) = conn.execute("SELECT metadata FROM executions WHERE id = ?", (execution,)).fetchone()
-    before = values.load(text, what=f"The metadata of execution {execution}")
-    rows.put(conn, execution, before=before, after=metadata)
-    conn.execute(
-        "UPDATE executions SET metadata = ? WHERE id = ?", (values.dump(metadata), execution)
-    )
+    rows.replace(conn, execution, before=rows.load(conn, execution), after=metadata)
 
 
 def _time(value: int | None) -> datetime | None:

@@ -108,6 +108,15 @@ def flow_names(conn: sqlite3.Connection, *, limit: int) -> list[str]:
     return [row[0] for row in rows.fetchall()]
 
 
+def all_conditions(where: Filter) -> tuple[list[str], list[Any]]:
+    """A filter with its tags, as SQL on `executions`; for those who go through all that fit."""
+    sql, parameters = conditions(where, "created_at")
+    for tag in where.tags:
+        sql.append("executions.id IN (SELECT execution FROM execution_tags WHERE tag = ?)")
+        parameters.append(tag)
+    return sql, parameters
+
+
 def conditions(where: Filter, time: str) -> tuple[list[str], list[Any]]:
     """A filter without its tags, as SQL; `time` is the column that holds when one was created."""
     sql: list[str] = []

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kitaru.redaction import is_storable
+from kitaru.store import values
 
 Scalar = str | int | float | None
 
@@ -35,6 +36,25 @@ def scalar(value: Any) -> Scalar:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return None
+
+
+def load(conn: sqlite3.Connection, execution: int) -> dict[str, Any]:
+    """All metadata of an execution."""
+    (text,) = conn.execute("SELECT metadata FROM executions WHERE id = ?", (execution,)).fetchone()
+    found: dict[str, Any] = values.load(text, what=f"The metadata of execution {execution}")
+    return found
+
+
+def replace(
+    conn: sqlite3.Connection,
+    execution: int,
+    *,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+) -> None:
+    """Give an execution other metadata, and make its rows those of them."""
+    put(conn, execution, before=before, after=after)
+    conn.execute("UPDATE executions SET metadata = ? WHERE id = ?", (values.dump(after), execution))
 
 
 def put(

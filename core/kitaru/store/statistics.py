@@ -359,10 +359,7 @@ def _scalar(value: Any) -> Any:
 
 
 def _where(where: Filter, conditions: Mapping[str, Any]) -> tuple[list[str], list[Any]]:
-    sql, parameters = listing.conditions(where, "created_at")
-    for tag in where.tags:
-        sql.append("executions.id IN (SELECT execution FROM execution_tags WHERE tag = ?)")
-        parameters.append(tag)
+    sql, parameters = listing.all_conditions(where)
     for key, value in conditions.items():
         sql.append(f"{_SCALAR} IS ?")
         parameters += [key, metadata.scalar(value)]

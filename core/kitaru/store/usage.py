@@ -43,8 +43,6 @@ def settle(conn: sqlite3.Connection, execution: int) -> None:
     found = summary(conn, execution)
     if found is None:
         return
-    (text,) = conn.execute("SELECT metadata FROM executions WHERE id = ?", (execution,)).fetchone()
-    before = values.load(text, what=f"The metadata of execution {execution}")
+    before = rows.load(conn, execution)
     after = {**before, usage_summary.SUMMARY_KEY: found, **usage_summary.flat(found)}
-    rows.put(conn, execution, before=before, after=after)
-    conn.execute("UPDATE executions SET metadata = ? WHERE id = ?", (values.dump(after), execution))
+    rows.replace(conn, execution, before=before, after=after)
